@@ -294,7 +294,7 @@ def test_an_output_folder_that_cannot_be_made_is_refused(job: Make, tmp_path: Pa
 
 @pytest.mark.slow
 def test_a_job_imports_only_what_every_job_needs() -> None:
-    """Each costs a third of a second or more; lightning and torchmetrics bring the rest."""
+    """Each costs a third of a second or more; lightning brings the rest."""
     code = "import sys, skip_exp.__main__, skip_exp.pipeline; print(*sys.modules)"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     loaded = set(found.stdout.split())

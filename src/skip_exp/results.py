@@ -50,7 +50,7 @@ class Scores(Part):
 class MainScores(Scores):
     """The scores of the task's main metric."""
 
-    name: str | None = None  # of config.names.METRICS or MULTILABEL_METRICS
+    name: str | None = None  # one of its outcome's metrics
 
 
 class Calibration(Part):

@@ -2,7 +2,6 @@
 
 import gzip
 import json
-import os
 import shlex
 import shutil
 import signal
@@ -101,22 +100,6 @@ def test_an_experiment_may_bring_its_backbone(toy: Path, monkeypatch: pytest.Mon
     fit: Any = partial(skip_exp.fit, toy / "train.csv")
     names = fit(), fit(backbone="t5_mini"), fit(overrides=["experiment=paper"])
     assert names == ("minilm", "t5_mini", "bert_base")
-
-
-def test_two_threads_may_start_on_one_new_data_frame(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    frame = pd.DataFrame({"text": [f"text {i}" for i in range(20)], "label": [0, 1] * 10})
-    written, replace = Barrier(2, timeout=60), os.replace
-
-    def after_both_have_written(*paths: Path) -> None:
-        written.wait()
-        replace(*paths)
-
-    monkeypatch.setattr(os, "replace", after_both_have_written)
-    with ThreadPoolExecutor(2) as pool:
-        tasks = [pool.submit(describe, frame, None, tmp_path) for _ in range(2)]
-    assert tasks[0].result() == tasks[1].result()
 
 
 def test_a_saved_skill_keeps_answers_and_result(model: Skill, tmp_path: Path) -> None:

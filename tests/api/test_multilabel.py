@@ -14,7 +14,6 @@ from skip_exp import OnnxSkill, Skill
 from skip_exp.commands import evaluate, predict, train
 from skip_exp.errors import SkipError
 from skip_exp.report.compare import bootstrap_rows
-from skip_exp.skill.record import SkillRecord
 from tests.api.test_compress import classifier
 from tests.helpers.saved import save_backbone, tokenizer
 from tests.helpers.toy import SMALL
@@ -148,7 +147,7 @@ def test_a_classifier_of_several_labels_is_compressed(tmp_path: Path) -> None:
     table["labels"] = [";".join({"dull": "bad"}.get(x, "good") for x in y) for y in table["labels"]]
     given = {"label": "labels", "output": tmp_path, "overrides": QUICK}
     small = skip_exp.compress(model, tokenizer("bert"), table, ratio=0.3, **given)
-    assert small.about.multilabel and small.about.labels == ["bad", "good"]
+    assert not small.about.outcome.is_exclusive and small.about.labels == ["bad", "good"]
     same = skip_exp.compress(model, tokenizer("bert"), table, ratio=0.0, retune=False, **given)
     inputs = same.tokenizer(["a dull film"], return_tensors="pt")
     with torch.no_grad():
@@ -173,9 +172,3 @@ def test_what_knows_one_label_only_is_refused(
     with pytest.raises(SkipError, match=why):
         given = [*settings, *overrides]
         fit(rows(), label="labels", output=tmp_path, overrides=given, **options)
-
-
-def test_old_records_have_one_label(skill: Skill) -> None:
-    stored = skill.about.stored()
-    del stored["threshold"]
-    assert not SkillRecord.model_validate(stored).multilabel

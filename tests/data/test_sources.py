@@ -190,7 +190,7 @@ def test_a_missing_split_is_never_replaced_by_a_stand_in(
     root = folder(train=rows(30), test=rows(6))
     with pytest.raises(DataError, match=r"validation\.jsonl.*: test\.jsonl, train\.jsonl\)"):
         load(spec(), "auto", str(root))
-    with pytest.raises(DataError, match=r"task\.files: .*'train'"):
+    with pytest.raises(DataError, match=r"'train' in task\.files"):
         load(spec(files={"validation": "t.csv"}), "auto")
     reachable_hub(monkeypatch, train=rows(30), test=rows(6))
     with pytest.raises(DataError, match=r"'validation' .*: train, test\)"):

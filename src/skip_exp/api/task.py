@@ -6,7 +6,7 @@ import logging
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +20,7 @@ from skip_exp.data.frames import read_class_names, to_table
 from skip_exp.data.read import Table
 from skip_exp.data.rows import to_rows
 from skip_exp.errors import DataError, shown, shown_names
-from skip_exp.outcomes.labels import NUMBER, label_text, split_labels, with_indices
+from skip_exp.outcomes.labels import FLAGS, NUMBER, label_text, split_labels, with_indices
 from skip_exp.outcomes.registry import OUTCOMES, Outcome
 from skip_exp.utils import files
 
@@ -111,9 +111,9 @@ def describe_task(given: Given, cfg: DictConfig, root: Path) -> dict[str, Any]:
     elif not column and {*asked["labels"]} != {*label}:
         why = f"are not the classes {shown_names(asked['labels'])}"
         raise DataError(f"label: the columns {shown_names(label)} {why}")
+    spec = TaskConfig(**{"metrics": outcome.choose_metrics([])} | task)
     if "metrics" not in asked:
-        task["metrics"] = outcome.choose_metrics(_read_labels(train, outcome, task))
-    spec = TaskConfig(**task)
+        task["metrics"] = outcome.choose_metrics(_read_labels(train, spec))
     if not cfg.data.drop_bad:
         for split, table in given.splits.items():
             to_rows(table, spec, split)
@@ -168,6 +168,7 @@ def find_classes(table: Table, column: str, outcome: Outcome) -> list[str]:
         table.report_bad(bad, drop=False, more="")  # rather than to count what was read
         what = f"{len(names)} different values in {counts.total()} rows"
         raise DataError(f"{table.where}: label={column}: {what}: not a column of classes")
+    _warn_of_equal(names)
     if outcome.is_exclusive:
         _warn_of_joined(names)
     return names
@@ -177,6 +178,20 @@ def _natural(name: str) -> tuple[bool, float, str]:
     """Numbers first, by value."""
     is_number = NUMBER.fullmatch(name) is not None
     return not is_number, float(name) if is_number else 0.0, name
+
+
+def _warn_of_equal(names: Sequence[str]) -> None:
+    """Name two classes of one value, such as ``1.5`` and ``1.50``, or ``1`` and ``true``."""
+    seen: dict[float, str] = {}
+    for name in names:
+        flag = FLAGS.get(name.casefold())
+        try:
+            value = float(name) if flag is None else flag
+        except ValueError:
+            continue
+        if value in seen:
+            log.warning("data: the labels %s and %s are two classes", seen[value], name)
+        seen[value] = name
 
 
 def _warn_of_joined(names: Sequence[str]) -> None:
@@ -189,9 +204,9 @@ def _warn_of_joined(names: Sequence[str]) -> None:
             return
 
 
-def _read_labels(train: Table, outcome: Outcome, task: Mapping[str, Any]) -> list[Any]:
+def _read_labels(train: Table, spec: TaskConfig) -> list[Any]:
     """The labels of all rows but bad ones, which are refused later."""
-    read = outcome.reader(task["labels"], task["label"])
+    read = spec.outcome.reader(spec.labels, spec.label)
     found: list[Any] = []
     for cells in train.rows:
         with suppress(ValueError):

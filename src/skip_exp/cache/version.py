@@ -21,7 +21,7 @@ ROOT = __name__.partition(".")[0]
 # They compute what every stage holds.
 ROOMS = ("outcomes", "data", "models", "backbones", "training", "callbacks", "phases")
 METHODS = ("attribution", "pruning")  # count where they are used
-LIBRARIES = ("torch", "transformers", "tokenizers", "lightning", "torchmetrics", "numpy", "scipy")
+LIBRARIES = ("torch", "transformers", "tokenizers", "lightning", "numpy", "scipy")
 
 
 def digest(value: object) -> str:

@@ -31,8 +31,8 @@ from skip_exp.commands.predict import (
 )
 from skip_exp.config.compose import compose_data
 from skip_exp.data.read import check_file
+from skip_exp.skill.evaluate import read_labelled
 from skip_exp.skill.find import read_about
-from skip_exp.skill.labelled import read_labelled
 from skip_exp.utils import files
 
 MATRIX = 12  # labels of a confusion matrix at most

@@ -10,7 +10,6 @@ from skip_exp.errors import ConfigError
 from skip_exp.utils.files import in_full
 
 _NEED_WORDS = ("mlm", "seq2seq")  # readouts that answer with a word
-_NEEDS_TEACHER = "needs re-tuning with a teacher: retune.enabled=true and retune.distill above 0"
 
 
 def job_config(composed: Any) -> Config:
@@ -36,8 +35,10 @@ def check_given(cfg: Config, overrides: Iterable[str]) -> None:
         if goal is not None and "prune.ratio" in given:
             why = f"excludes prune.ratio={given['prune.ratio']}; leave one of them out"
             raise ConfigError(f"prune.{name}", goal, why)
-    if given.get("retune.copies", "0") != "0" and not _is_taught(cfg):
-        raise ConfigError("retune.copies", given["retune.copies"], _NEEDS_TEACHER)
+    is_taught = cfg.retune.enabled and cfg.retune.distill > 0
+    if given.get("retune.copies", "0") != "0" and not is_taught:
+        why = "needs re-tuning with a teacher: retune.enabled=true and retune.distill above 0"
+        raise ConfigError("retune.copies", given["retune.copies"], why)
 
 
 def values_of(overrides: Iterable[str]) -> dict[str, str]:
@@ -47,10 +48,6 @@ def values_of(overrides: Iterable[str]) -> dict[str, str]:
         key, _, value = each.lstrip("+").partition("=")
         values[key] = value
     return values
-
-
-def _is_taught(cfg: Config) -> bool:
-    return cfg.retune.enabled and cfg.retune.distill > 0
 
 
 def check_job(cfg: Config) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from skip_exp.data.batches import Row, tokenize
-from skip_exp.data.rows import Rows, get_labels, get_texts, list_labels, name_label
+from skip_exp.data.rows import Rows, get_labels, get_texts, list_labels
 from skip_exp.errors import ConfigError, shown_names
 
 log = logging.getLogger(__name__)
@@ -64,7 +64,8 @@ def draw_rows(rows: Rows, count: int, seed: int) -> Rows:
         return rows
     drawn = [every[i] for i in sorted(np.random.default_rng(seed).permutation(len(every))[:count])]
     if len({*get_labels(drawn)}) == 1:
-        why = f"all drawn rows have the label {name_label(drawn[0], rows.spec)!r}; draw more"
+        name = rows.spec.outcome.name(drawn[0]["label"], rows.spec.labels)
+        why = f"all drawn rows have the label {name!r}; draw more"
         raise ConfigError("data.train_rows", count, why)
     log.info("data: drew %d of %d train rows (data.train_rows)", count, len(every))
     lost = [rows.spec.labels[i] for i in sorted({*list_labels(every)} - {*list_labels(drawn)})]

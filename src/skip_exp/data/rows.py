@@ -150,11 +150,6 @@ def list_labels(rows: Sequence[Row]) -> list[int]:
     return [label for label in found if label != NO_LABEL]
 
 
-def name_label(row: Row, spec: TaskConfig) -> str:
-    """The label of a row, or all of several."""
-    return spec.outcome.name(row["label"], spec.labels)
-
-
 def find_units(rows: Sequence[Row]) -> Sequence[Hashable]:
     """What keeps rows on one side of a split: see :func:`splits.join_rows`."""
     groups = [row["group"] for row in rows] if rows and "group" in rows[0] else None
@@ -194,7 +189,7 @@ def _warn_of_rare(spec: TaskConfig, train: list[Row], select: list[Row]) -> None
     if single:
         log.warning("data: labels of a single train row: %s", shown_names(single, _MOST))
     if len({*get_labels(select)}) == 1:
-        name = name_label(select[0], spec)
+        name = spec.outcome.name(select[0]["label"], spec.labels)
         log.warning("data: every row of the selection slice has the label %r: it says little", name)
     elif unseen:
         names = shown_names(unseen, _MOST)
@@ -237,9 +232,10 @@ def check_train(spec: TaskConfig, rows: list[Row], where: str) -> None:
         )
     present = {*list_labels(rows)}
     if len({*get_labels(rows)}) == 1:
+        name = spec.outcome.name(rows[0]["label"], spec.labels)
         raise DataError(
-            f"task {spec.name}: all {len(rows)} train rows of {where} have the label "
-            f"{name_label(rows[0], spec)!r}; training needs at least two labels"
+            f"task {spec.name}: all {len(rows)} train rows of {where} have the label {name!r}; "
+            "training needs at least two labels"
         )
     if absent := [name for i, name in enumerate(spec.labels) if i not in present]:
         log.warning("data: no train row of %s has the label %s", where, " or ".join(absent))

@@ -3,7 +3,7 @@
 import logging
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -151,10 +151,8 @@ def find_embedded_files(spec: TaskConfig) -> dict[str, Path]:
 def _local(spec: TaskConfig, data: DataConfig) -> tuple[Tables, str]:
     paths = local_files(spec, data.dir)
     if spec.files:
-        for name in (spec.train, *spec.extra):  # without a validation file, rows are set apart
-            if name not in paths:
-                has = ", ".join(paths)
-                raise DataError(f"task {spec.name}: task.files: no split {name!r} (it has: {has})")
+        # Without a validation file, rows are set apart.
+        _check_splits(spec, (spec.train, *spec.extra), paths, "task.files")
         return _read_files(spec, paths, data), f"local:{paths[spec.train].parent}"
     key, source = "data.dir", data.dir
     if not source:
@@ -173,6 +171,13 @@ def _local(spec: TaskConfig, data: DataConfig) -> tuple[Tables, str]:
             allowed = ", ".join(f"{name}{suffix}" for suffix in SUFFIXES)
             raise DataError(f"task {spec.name}: {folder} has none of {allowed} (it has: {has})")
     return _read_files(spec, paths, data), f"local:{source}"
+
+
+def _check_splits(spec: TaskConfig, wanted: Iterable[str], has: Iterable[str], where: str) -> None:
+    for name in wanted:
+        if name not in has:
+            listed = ", ".join(has)
+            raise DataError(f"task {spec.name}: no split {name!r} in {where} (it has: {listed})")
 
 
 def _read_embedded(spec: TaskConfig) -> tuple[Tables, str]:
@@ -212,10 +217,7 @@ def _hub(spec: TaskConfig) -> tuple[Tables, str]:
         except Exception as err:  # a reachable hub that fails must not fall back to a stand-in
             why = hub.explain_failure(err, f"datasets/{spec.hub['path']}")
             raise DataError(f"task {spec.name}: task.hub={name}: {why}") from err
-    for split in spec.splits:
-        if split not in splits:
-            has = ", ".join(splits)
-            raise DataError(f"task {spec.name}: no split {split!r} in {name} (it has: {has})")
+    _check_splits(spec, spec.splits, splits, name)
     tables: Tables = {}
     for split in spec.splits:
         data = splits[split]

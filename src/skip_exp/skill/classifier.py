@@ -16,7 +16,7 @@ from skip_exp.errors import ExampleError, SkipError, shown
 from skip_exp.skill.record import SkillRecord
 
 if TYPE_CHECKING:
-    from skip_exp.skill.labelled import Labelled
+    from skip_exp.skill.evaluate import Labelled
 
 TOKENS_PER_BATCH = 1024  # padding included
 CHUNK = 8192  # examples that are read and sorted by length together
@@ -227,7 +227,7 @@ class Classifier:
             SkipError: the rows do not fit the task, or ``reject`` is no probability.
         """
         from skip_exp.config.compose import compose_data  # not needed to predict, as is Hydra
-        from skip_exp.skill.labelled import read_labelled  # the same: pandas
+        from skip_exp.skill.evaluate import read_labelled  # the same: pandas
 
         self._check_reject(reject)  # before the rows are read
         reading = compose_data(overrides)
