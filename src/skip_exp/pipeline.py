@@ -131,6 +131,6 @@ def run_phases(job: Job, clock: Clock) -> Entry:
         final=final,
         whole=whole,
         keep=pruned.keep,
-        logits=scored["final"].tensors["validation"],
+        scored=scored,
         is_lasting=relevance.keep and is_quiet and not timed_out,
     )

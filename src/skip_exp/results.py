@@ -25,7 +25,8 @@ PACKAGES = ("skip_exp", "torch", "transformers", "datasets", "lightning", "wandb
 FILE = "result.json"
 CONFIG_FILE = "config.yaml"  # beside it: the resolved configuration, written when the job begins
 # Beside it: the final model's answers to the validation split, a row per row in its order: label
-# and predicted (indices; several are joined by a semicolon), probability of the latter, if one.
+# and predicted (indices; several are joined by a semicolon); if one, its probability, and what the
+# dense model predicts.
 PREDICTIONS = "predictions.csv.gz"
 
 
@@ -127,6 +128,7 @@ class Choice(Part):
     """The model that ``prune.within`` found; filled by no other job."""
 
     model: str | None = None  # as in frontier.csv, such as "90 % cut, int8"
+    ms: float | None = None  # of one text, on one thread
     texts_per_s: float | None = None
 
 

@@ -1,18 +1,42 @@
-"""Models are timed in turns, on fewer texts where they are slow."""
+"""Models are timed in turns, on the same texts."""
 
 import pytest
+import torch
 
 from skip_exp.forms import timing
 
+TEXTS = [[str(number)] for number in range(10)]
 
-@pytest.mark.parametrize(("seconds", "count"), [(1e-9, 32), (1e9, 100)])
-def test_slow_models_answer_fewer_texts(
-    seconds: float, count: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """With no time for all turns, the least number of texts; with plenty, all of them."""
-    monkeypatch.setattr(timing, "SECONDS", seconds)
-    seen: list[int] = []
-    speeds, _ = timing.time_in_turns([lambda texts: seen.append(len(texts))], [["a"]] * 100)
-    turns = timing.FEWEST_TURNS if count == 32 else timing.MOST_TURNS
-    assert seen == [32, 32, *[count] * (1 + turns)]
-    assert len(speeds) == 1 and speeds[0].texts > 0
+
+def test_models_take_turns_and_each_warms_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(timing, "SECONDS", 0.0)
+    monkeypatch.setattr(timing, "FEWEST", 3)
+    seen: list[list[str]] = []
+    calls = [lambda texts: seen.append([text for (text,) in texts])] * 2
+    (one, two), _ = timing.time_in_turns(calls, TEXTS, 4, 2)
+    assert seen[:6] == [["0"], ["0", "1"], ["2", "3"]] * 2
+    assert seen[6:9] == [["4"], ["4", "5"], ["6", "7"]]
+    assert seen[12:] == [["8"], ["8", "9"]] * 2
+    assert len(one) == len(two) == 5 and min(one) > 0  # the first of each turn is untimed
+    monkeypatch.setattr(timing, "SECONDS", 0.05)
+    (more,), _ = timing.time_in_turns(calls[:1], TEXTS, 4, 1)
+    assert len(more) > 3 * 4  # while there is time, the texts come again
+
+
+def test_one_text_is_timed_on_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(timing, "SECONDS", 0.0)
+    threads: list[list[int]] = []
+
+    def answer(texts: list[list[str]]) -> None:
+        threads.append([len(texts), torch.get_num_threads()])
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        (speed,), _ = timing.time_speeds([answer], [answer], TEXTS)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+    assert [1, 1] in threads and [10, 2] in threads and [10, 1] not in threads
+    assert 0 < speed.ms <= speed.p95
+    assert speed.rate("one") == 1000 / speed.ms and speed.rate("batches") == speed.texts

@@ -67,6 +67,8 @@ def test_it_can_be_read(
     kept = pd.read_csv(tmp_path / "run" / PREDICTIONS)
     assert kept["label"].tolist() == [int(row["label"]) for row in rows]
     assert [names[i] for i in kept["predicted"]] == [answer["label"] for answer in answers]
+    dense = (kept["dense"] == kept["label"]).mean()
+    assert dense == pytest.approx(result["metric"]["dense"], abs=1e-6)
     largest = [max(answer["probabilities"].values()) for answer in answers]
     assert kept["probability"].tolist() == pytest.approx(largest, abs=1e-4)
     assert result.calibration.temperature == skill.about.temperature != 1

@@ -7,7 +7,14 @@ import pytest
 from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
 
 from skip_exp.outcomes.scores import DRAWS, interval, resample, score
-from skip_exp.within.choose import Candidate, Split, choose, estimate_errors
+from skip_exp.within.choose import (
+    Candidate,
+    Split,
+    choose,
+    estimate_errors,
+    find_references,
+    pick_shown,
+)
 
 EXPECTED = {
     "accuracy": accuracy_score,
@@ -73,3 +80,15 @@ def test_of_about_as_fast_ones_the_best_is_chosen() -> None:
 def test_a_candidate_is_named_by_its_cut_and_form() -> None:
     assert Candidate(0.0, "int8", 1.0, 0.0, 1.0).name == "uncut, int8"
     assert Candidate(0.52, "bf16", 1.0, 0.0, 1.0).name == "52 % cut, bf16"
+
+
+def test_the_table_has_the_references_and_the_neighbours_in_speed() -> None:
+    plain = Candidate(0.0, "fp32", 1.0, 0.0, 100.0)
+    rounded = Candidate(0.0, "int8", 1.0, 0.0, 300.0)
+    cuts = [Candidate(0.9, "int8", 0.9, 0.0, speed) for speed in (200.0, 500.0, 600.0, 700.0)]
+    candidates = [plain, rounded, *cuts]
+    assert pick_shown(candidates, cuts[2]) == [plain, rounded, cuts[1], cuts[2], cuts[3]]
+    assert pick_shown(candidates, cuts[3]) == [plain, rounded, cuts[2], cuts[3]]
+    assert pick_shown(candidates, plain) == [plain, cuts[0], rounded]
+    assert find_references(candidates) == [plain, rounded]
+    assert find_references([plain, *cuts]) == [plain]

@@ -15,11 +15,12 @@ from skip_exp.commands import train
 from skip_exp.errors import ConfigError, SkipError
 from skip_exp.forms.fp32 import Fp32
 from skip_exp.forms.registry import FORMS
+from skip_exp.forms.timing import Speed
 from skip_exp.report import frame
 from skip_exp.results import PREDICTIONS
 from skip_exp.skill.skill import Skill
 from skip_exp.within import measure, run, show
-from skip_exp.within.baselines import TfIdf
+from skip_exp.within.baselines import fit_words
 from skip_exp.within.choose import Candidate, Split
 from tests.api.test_compress import classifier
 from tests.helpers.saved import Saved, save_backbone, save_tiny_skill, tokenizer
@@ -74,8 +75,8 @@ def test_every_form_is_opened_that_a_skill_has(
     other = save_tiny_skill(tmp_path, name="other", seed=1).folder
     names = []
     for place, cut in ((tmp_path / "one", tiny.folder), (tmp_path / "two", other)):
-        opened = measure.open_all({0.0: tiny.folder, 0.9: cut}, place)
-        assert [(ratio, form) for ratio, form, _ in opened] == [
+        saved = measure.save_all({0.0: tiny.folder, 0.9: cut}, place)
+        assert [(ratio, form.name) for ratio, form, _ in saved] == [
             *((0.0, "fp32"), (0.0, "written"), (0.9, "fp32"), (0.9, "written")),
         ]
         names.append({path.name for path in (place / "written").iterdir()})
@@ -85,14 +86,17 @@ def test_every_form_is_opened_that_a_skill_has(
 
 def test_the_table_compares_with_the_chosen_model(tmp_path: Path) -> None:
     right, wrong = LABELS, np.array([0, 1, 0, 0])
-    uncut = Candidate(0.0, "fp32", 1.0, 0.0, 100.0)
+    uncut, rounded = (
+        Candidate(0.0, form, 1.0, 0.0, n) for form, n in (("fp32", 100), ("int8", 400))
+    )
     slow, fast = (Candidate(0.9, form, 0.75, 0.0, n) for form, n in (("fp32", 500), ("int8", 900)))
     middle = Candidate(0.5, "int8", 1.0, 0.25, 300.0)
-    candidates = [uncut, slow, fast, middle]
+    candidates = [uncut, rounded, slow, fast, middle]
     lines = [show.Line("majority class", 0.5, np.zeros(4, int))]
-    lines.append(show.Line(show.TF_IDF, 0.5, LABELS, 5000.0, 1.0, 0.1))
-    for each, predicted in zip(candidates, (right, wrong, wrong, right), strict=True):
-        lines.append(show.describe_model(each, predicted, 1.0, is_chosen=each is fast))
+    lines.append(show.Line(show.TF_IDF, 0.5, LABELS, Speed(0.2, 0.3, 5000.0), 0.1))
+    for each, predicted in zip(candidates, (right, right, wrong, wrong, right), strict=True):
+        speed, mb = Speed(1000 / each.speed, 20.0, 2 * each.speed), 2.0 if each is fast else 1.0
+        lines.append(show.describe_model(each, predicted, speed, mb, is_chosen=each is fast))
     frame = show.to_frame(lines, split())
     by_name = frame.set_index("model")
     assert by_name.loc["majority class", "validation"] == 0.5
@@ -100,30 +104,46 @@ def test_the_table_compares_with_the_chosen_model(tmp_path: Path) -> None:
     assert by_name.loc["90 % cut, int8", "chosen"]
     low, high = by_name.loc["90 % cut, fp32", ["difference_low", "difference_high"]]
     assert (low, high) == (0, 0)  # the same answers on the same rows
-    assert show.to_text(frame)["model"].tolist() == [
-        *("majority class", show.TF_IDF, "uncut, fp32"),
-        *("90 % cut, int8 (chosen)", "50 % cut, int8"),  # of a cut its fastest form
+    names = ["uncut, fp32", "90 % cut, int8"]
+    text = show.to_text(frame, names)
+    assert text["model"].tolist() == [
+        *("majority class", show.TF_IDF, "uncut, fp32", "90 % cut, int8 (chosen)"),
     ]
+    assert text["ms, one text (95 %)"].tolist()[1:3] == ["0.20 (0.30)", "10.00 (20.00)"]
     show.write(frame, tmp_path, "accuracy", contended=True)
     written = pd.read_csv(tmp_path / show.CSV)
     assert written["chosen"].sum() == 1 and written["contended"].all()
     assert (tmp_path / show.FIGURE).read_bytes()[1:4] == b"PNG"
-    told = show.explain(frame, candidates, uncut, 0.01, 4, contended=False)
+    told = show.explain(frame, candidates, uncut, 0.01, 4)
     assert any("25.0 points" in each for each in told)  # the least that four rows can show
     assert any("bound of 25 points" in each for each in told)  # row 3, without an error
-    assert any(show.TF_IDF in each for each in told)
     assert any("-25.00 points" in each for each in told)  # on the validation split
-    told = show.explain(frame, candidates, fast, 1.0, 4, contended=False)
+    assert any(show.TF_IDF in each for each in show.judge_baselines(frame, contended=False))
+    told = show.explain(frame, candidates, fast, 1.0, 4)
     assert not any("25.0 points" in each or "bound of" in each for each in told)
+    assert "9.0 times uncut, fp32; 2.2 times uncut, int8" in told[0]
+    assert any(each.startswith("larger than uncut") for each in told)
+
+
+def test_each_step_tells_the_time_that_is_left(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    times = iter([100.0, 140.0])
+    monkeypatch.setattr("skip_exp.within.run.time.perf_counter", lambda: next(times))
+    announce = run.Steps(3)
+    with caplog.at_level("INFO"):
+        announce("one")
+        announce("two")
+    assert "left" not in caplog.messages[0] and "80 s left" in caplog.messages[1]
 
 
 def test_tf_idf_takes_texts_and_pairs() -> None:
     texts = [["good film", "yes"], ["bad plot", "no"]] * 10
     rows = Split(texts, np.array([1, 0] * 10), "accuracy", 2)
-    words = TfIdf.fit(rows, rows)
+    words = fit_words(rows, rows)
     assert words is not None and words.predict(texts).tolist() == [1, 0] * 10
-    assert words.megabytes > 0
-    assert TfIdf.fit(replace(rows, texts=[["."]] * 20), rows) is None
+    assert words.mb > 0
+    assert fit_words(replace(rows, texts=[["."]] * 20), rows) is None
 
 
 def test_a_command_refuses_two_goals_before_torch(
@@ -145,12 +165,12 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     return [*own, *SMALL, "tune.epochs=1", "retune.epochs=1", "retune.copies=0"]
 
 
-def check_folder(classifier: Any, root: Path) -> None:
+def check_folder(classifier: Any, root: Path, *more: str) -> None:
     """What every run leaves behind."""
     (folder,) = root.glob("*/*/chosen")
     frame = pd.read_csv(folder.parent / show.CSV)
     assert frame["chosen"].sum() == 1
-    assert {"majority class", show.TF_IDF, "uncut, fp32"} <= {*frame["model"]}
+    assert {"majority class", show.TF_IDF, "uncut, fp32", *more} <= {*frame["model"]}
     assert (folder.parent / show.FIGURE).is_file()
     (chosen,) = frame[frame["chosen"]].to_dict("records")
     again = FORMS[chosen["form"]].open(folder)
@@ -173,7 +193,7 @@ def test_one_call_finds_a_model(
     monkeypatch.setattr(measure, "list_available", lambda: [FORMS["fp32"]])
     monkeypatch.setattr("skip_exp.forms.timing.SECONDS", 0.0)
     model = skip_exp.fit(data, within=1, output=out, overrides=settings)
-    check_folder(model, out)
+    check_folder(model, out, show.HEAD)
     assert [job.cfg.prune.ratio for job in ran] == [0]
     rows = frame.load([out])
     rows = rows[~rows["path"].str.contains("/chosen/")]  # a copy of its job's result
@@ -219,7 +239,16 @@ def test_the_command_tries_every_form(
     pytest.importorskip("onnxscript")
     save_toy(tmp_path)
     out = tmp_path / "out"
-    given = [str(tmp_path / "train.csv"), "--within", "5", "--output", str(out), *settings]
+    given = [
+        str(tmp_path / "train.csv"),
+        "--within",
+        "5",
+        "--for",
+        "batches",
+        "--output",
+        str(out),
+        *settings,
+    ]
     assert train.main(given) == 0
     (folder,) = out.glob("*/*/chosen")
     found = pd.read_csv(folder.parent / show.CSV)

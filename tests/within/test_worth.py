@@ -21,10 +21,10 @@ def test_a_cut_model_is_judged_beside_baselines(
 
     def judge(frame: pd.DataFrame, **options: Any) -> list[str]:
         frames.append(frame)
-        return judge_words(frame, **options)
+        return judge_baselines(frame, **options)
 
-    judge_words = show.judge_words
-    monkeypatch.setattr(show, "judge_words", judge)
+    judge_baselines = show.judge_baselines
+    monkeypatch.setattr(show, "judge_baselines", judge)
     save_toy(tmp_path)
     backbone = save_backbone(tmp_path / "backbone", "bert")
     own = ["backbone.name=tiny", f"backbone.path={backbone}", "attribution.samples=64"]
@@ -33,10 +33,13 @@ def test_a_cut_model_is_judged_beside_baselines(
     assert train.main(line) == 0
     assert "was it worth it?" in capsys.readouterr().out
     (frame,) = frames
-    assert [*frame["model"]] == ["majority class", show.TF_IDF, "50 % cut, fp32"]
-    assert [*frame["chosen"]] == [False, False, True]
-    assert frame["texts_per_s"].notna().tolist() == [False, True, True]
+    cut = "50 % cut, fp32"
+    assert [*frame["model"]] == ["majority class", show.TF_IDF, show.HEAD, show.UNCUT, cut]
+    assert frame["chosen"].tolist() == [False] * 4 + [True]
+    for name in ("ms", "ms_p95", "texts_per_s", "mb"):
+        assert frame[name].notna().tolist() == [False, True, True, True, True]
     (folder,) = (path.parent for path in (tmp_path / "out").glob("2*/*/result.json"))
     result = Skill.load(folder / "skill").result
-    assert frame["validation"].iloc[-1] == pytest.approx(result["metric"]["final"])
-    assert frame["select"].iloc[-1] == pytest.approx(result["select"]["final"])
+    for state, place in (("dense", -2), ("final", -1)):
+        assert frame["validation"].iloc[place] == pytest.approx(result["metric"][state])
+        assert frame["select"].iloc[place] == pytest.approx(result["select"][state])

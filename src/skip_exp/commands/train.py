@@ -11,7 +11,8 @@ fifth of its rows is set apart. KEY=VALUE sets any other key; `skip-exp +task=ss
 them.
 The last lines name the skill, the commands that use it, and the task file of a sweep.
 
---within N finds the fastest model that loses at most N points, and compares it with baselines.
+--within N finds the model that answers one text fastest and loses at most N points; --for batches
+counts texts a second. A table compares the model with the uncut one and with baselines.
 """
 
 import shlex
@@ -26,6 +27,7 @@ from skip_exp import results
 from skip_exp.api import fit as api
 from skip_exp.commands.line import one_line_errors, parser
 from skip_exp.config.compose import quote
+from skip_exp.config.prune import FASTEST
 from skip_exp.config.together import values_of
 
 OUTPUT = "outputs"
@@ -71,6 +73,8 @@ def add_arguments(line: ArgumentParser) -> None:
     line.add_argument("--ratio", help="fraction to remove (default: 0.5)")
     about = "instead of a ratio: find the fastest model that loses at most so many points"
     line.add_argument("--within", type=float, metavar="POINTS", help=about)
+    about = "what --within makes fast: one text at a time (default), or batches"
+    line.add_argument("--for", choices=FASTEST, help=about)
     line.add_argument("--output", default=OUTPUT, metavar="DIR")
     about = "further settings, such as tune.epochs=4, data.sep=; or task.multilabel=true"
     line.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help=about)
@@ -79,6 +83,8 @@ def add_arguments(line: ArgumentParser) -> None:
 def parse(line: ArgumentParser, arguments: Sequence[str] | None) -> dict[str, Any]:
     """The values of :func:`add_arguments` and of the command's own arguments, by name."""
     options = vars(line.parse_intermixed_args(arguments))
+    if fastest := options.pop("for"):
+        options["overrides"].append(f"prune.fastest={fastest}")
     return options | {"text": options["text"] or "text"}
 
 

@@ -5,11 +5,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from skip_exp.config.checks import key, positive
+from skip_exp.config.checks import key, one_of, positive
 from skip_exp.config.names import ALLOCATIONS, KINDS
 from skip_exp.errors import ConfigError
 
 DIGITS = 6  # of a ratio that count: a range of Hydra's has 0.7000000000000001
+FASTEST = ("one", "batches")
 MISSED = 0.02  # a job that ends further from its ratio warns; in block parameters
 
 
@@ -28,6 +29,9 @@ class PruneConfig:
     target_speedup: float | None = key(None, "Instead of a ratio: prune until this much faster.")
     within: float | None = key(
         None, "Instead of a ratio: find the fastest model that loses at most so many points."
+    )
+    fastest: str = key(
+        "one", "What `within` makes fast: `one` text on one thread, or `batches` on all threads."
     )
     sites: list[str] = key(lambda: ["ffn", "heads"], f"What is pruned: some of {', '.join(KINDS)}.")
     allocation: str = key("global", "global or uniform over layers, or a custom module.function.")
@@ -54,6 +58,7 @@ class PruneConfig:
             raise ConfigError("prune.within", within, why)
         if within is not None and not 0 <= within <= 100:
             raise ConfigError("prune.within", within, "must be 0 to 100 points")
+        one_of("prune.fastest", self.fastest, FASTEST)
         positive("prune", self, round_to=10**6)
         # A custom function is looked up when its job starts: an import may take seconds.
         if self.allocation not in ALLOCATIONS and "." not in self.allocation:

@@ -1,52 +1,97 @@
-"""How a form is timed: it answers the same texts as all others, in turns."""
+"""How forms are timed: each answers the same texts as all others, in turns."""
 
 import time
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from statistics import median, quantiles
 from typing import NamedTuple
 
-from skip_exp.utils.timing import alone, interleave
+import torch
 
-SECONDS = 4.0  # of each model, about; they answer in turns
-FEWEST_TURNS, MOST_TURNS = 5, 30  # fewer texts, where all of them would take longer
-TEXTS = 32  # that are timed at least
+from skip_exp.utils.console import pause_collection
+from skip_exp.utils.timing import alone
+
+Answer = Callable[[list[list[str]]], object]  # such as Classifier.probabilities
+
+SECONDS = 2.0  # of each model, about: one text at a time, then as many in batches
+FEWEST = 4  # turns of each model at least
+BLOCK = 8  # texts that a model answers one by one in a turn
+BATCH = 128  # texts that it answers at once
 
 
 class Speed(NamedTuple):
-    """Texts a second, tokenizer included: median, and half the interquartile range."""
+    """How fast a model is, tokenizer included.
 
+    Attributes:
+        ms: milliseconds of one text on one thread, the median over texts.
+        p95: the 95th percentile of the same.
+        texts: a second, in batches on all threads, a median.
+    """
+
+    ms: float
+    p95: float
     texts: float
-    spread: float
+
+    def rate(self, fastest: str) -> float:
+        """Texts a second as ``prune.fastest`` counts them: in ``batches``, or ``one`` by one."""
+        return self.texts if fastest == "batches" else 1000 / self.ms
+
+
+@contextmanager
+def on_threads(count: int) -> Iterator[None]:
+    """Torch computes on ``count`` threads within the block, also what is opened there."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def time_speeds(
+    ones: Sequence[Answer], many: Sequence[Answer], texts: list[list[str]]
+) -> tuple[list[Speed], bool]:
+    """The speeds of models on these texts, and whether others were busy.
+
+    Args:
+        ones: each answers on one thread.
+        many: the same models on all threads.
+    """
+    with on_threads(1):
+        singles, one_contended = time_in_turns(ones, texts, BLOCK, 1)
+    batches, contended = time_in_turns(many, texts, BATCH, BATCH)
+    speeds = []
+    for of_one, of_many in zip(singles, batches, strict=True):
+        p95 = quantiles(of_one, n=20, method="inclusive")[-1]
+        speeds.append(Speed(1000 * median(of_one), 1000 * p95, 1 / median(of_many)))
+    return speeds, one_contended or contended
 
 
 def time_in_turns(
-    calls: Sequence[Callable[[list[list[str]]], object]], texts: list[list[str]]
-) -> tuple[list[Speed], bool]:
-    """The speed of each call on these texts, A B C A B C ..., and whether others were busy.
+    calls: Sequence[Answer], texts: list[list[str]], turn: int, batch: int
+) -> tuple[list[list[float]], bool]:
+    """Seconds a text of every batch, [calls][batches], and whether others were busy.
 
-    Slow models answer fewer of the texts.
-
-    Args:
-        calls: answer texts, such as :meth:`Classifier.probabilities`.
+    In each turn all models answer the same ``turn`` texts. The first of these is answered before,
+    untimed: the other models filled the caches.
     """
-    first, seconds = texts[:TEXTS], SECONDS * len(calls)
 
-    def measure() -> tuple[list[list[float]], int]:
-        start = time.perf_counter()
-        interleave([partial(call, first) for call in calls], repeats=1, warmup=1)
-        turn = (time.perf_counter() - start) / 2  # of the first texts
-        count = round(len(first) * seconds / (FEWEST_TURNS * turn))
-        answered = texts[: max(len(first), count)]
-        turns = round(seconds * len(first) / (turn * len(answered)))
-        bound = [partial(call, answered) for call in calls]
-        repeats = min(MOST_TURNS, max(FEWEST_TURNS, turns))
-        return interleave(bound, repeats=repeats, warmup=1), len(answered)
+    def measure() -> list[list[float]]:
+        times: list[list[float]] = [[] for _ in calls]
+        end = time.perf_counter() + SECONDS * len(calls)
+        number = 0
+        while number < FEWEST or time.perf_counter() < end:
+            first = number * turn % len(texts)
+            part = texts[first : first + turn]
+            batches = [part[i : i + batch] for i in range(0, len(part), batch)]
+            for call, of_call in zip(calls, times, strict=True):
+                call(part[:1])
+                for each in batches:
+                    start = time.perf_counter()
+                    call(each)
+                    of_call.append((time.perf_counter() - start) / len(each))
+            number += 1
+        return times
 
-    (times, count), contended = alone(measure)
-    speeds = []
-    for of_call in times:
-        rates = [count / took for took in of_call]
-        low, _, high = quantiles(rates, n=4)
-        speeds.append(Speed(median(rates), (high - low) / 2))
-    return speeds, contended
+    with pause_collection():
+        return alone(measure)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from skip_exp import results
 from skip_exp.cache.store import Entry, pack_files
@@ -116,7 +116,7 @@ def finish(
     final: SoftPromptModel,
     whole: SoftPromptModel,
     keep: Keep,
-    logits: Tensor,
+    scored: Mapping[str, Entry],
     is_lasting: bool,
 ) -> Entry:
     """Add the sizes, write skill, picture and predictions; the entry has them and the result.
@@ -127,7 +127,7 @@ def finish(
         whole: the reference for size and speed: the dense model or, where that has the first layers
             only, one on the whole backbone.
         keep: what stays, in indices of the dense model.
-        logits: of the final model on the validation split [rows, labels].
+        scored: as `phases.test` returns it.
         is_lasting: False where a contended timing or the clock had a part in it.
     """
     results.check_folder(job.output, job.key)  # before its files are replaced
@@ -141,15 +141,21 @@ def finish(
     result.keep_sizes = keep_sizes(shapes_of(dense), keep)
     result.finished = results.now()
     picture.save(result.keep_sizes, job.output / picture.PICTURE)
-    _write_predictions(job.output / PREDICTIONS, job, logits / record.temperature, record)
+    _write_predictions(job.output / PREDICTIONS, job, scored, record)
     names = [f"skill/{TENSORS}", f"skill/{RECORD}", picture.PICTURE, PREDICTIONS]
     return Entry(pack_files(job.output, names), {"result": result.to_dict()}, keep=is_lasting)
 
 
-def _write_predictions(path: Path, job: Job, logits: Tensor, record: SkillRecord) -> None:
-    probabilities = record.outcome.probabilities(logits.numpy())
-    labels = get_labels(job.data.validation)
-    answers = record.outcome.tabulate(labels, probabilities, record.threshold)
+def _write_predictions(
+    path: Path, job: Job, scored: Mapping[str, Entry], record: SkillRecord
+) -> None:
+    labels, outcome = get_labels(job.data.validation), record.outcome
+    tables = {}
+    for state in ("dense", "final"):
+        logits = scored[state].tensors["validation"] / record.temperature
+        probabilities = outcome.probabilities(logits.numpy())
+        tables[state] = outcome.tabulate(labels, probabilities, record.threshold)
+    answers = tables["final"] | {"dense": tables["dense"]["predicted"]}
     content = pd.DataFrame(answers).to_csv(index=False, float_format="%.4f")
     files.save(path, gzip.compress(content.encode(), mtime=0))
 

@@ -1,19 +1,24 @@
-"""What a user could take instead: the most frequent class, or TF-IDF with logistic regression."""
+"""What a user could take instead: cheap baselines on the same rows."""
 
 import logging
 import pickle
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.pipeline import make_pipeline
 
 from skip_exp.data.rows import Rows, get_labels
 from skip_exp.forms.timing import Speed
 from skip_exp.outcomes.scores import Labels
+from skip_exp.phases.fit import start_readout
+from skip_exp.phases.job import Job
+from skip_exp.skill.record import SkillRecord
+from skip_exp.skill.skill import Skill
 from skip_exp.within import show
 from skip_exp.within.choose import Split
 
@@ -23,62 +28,100 @@ STRENGTHS = (1.0, 10.0, 100.0)  # of logistic regression (C); the slice chooses
 STEPS = 1000  # of its solver, at most
 WORDS = 50_000  # and pairs, the most frequent: memory grows with their number times the classes
 
-Texts = Sequence[Sequence[str]]  # one or two of every row
-
 
 @dataclass(frozen=True)
-class TfIdf:
-    """Words and pairs of words, weighted by TF-IDF, and logistic regression."""
+class Baseline:
+    """A model to compare with.
 
-    pipeline: Pipeline
+    Attributes:
+        predict: indices of the likeliest classes [n] of texts or pairs.
+        mb: size in 10^6 bytes.
+    """
 
-    @classmethod
-    def fit(cls, train: Split, select: Split) -> "TfIdf | None":
-        """The best one on the selection slice; None where no text has a word of two letters."""
-        best, highest = None, -np.inf
-        for strength in STRENGTHS:
-            words = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, max_features=WORDS)
-            pipeline = make_pipeline(words, LogisticRegression(C=strength, max_iter=STEPS))
-            try:
-                model = cls(pipeline.fit(_joined(train.texts), train.labels))
-            except ValueError as error:
-                log.info("left out: TF-IDF: %s", error)
-                return None
-            found = select.score(model.predict(select.texts))
-            if found > highest:
-                best, highest = model, found
-        return best
-
-    def predict(self, texts: Texts) -> Labels:
-        """Indices of the likeliest classes [n]."""
-        predicted: Labels = self.pipeline.predict(_joined(texts))
-        return predicted
-
-    @property
-    def megabytes(self) -> float:
-        """Size as a file, in 10^6 bytes."""
-        return len(pickle.dumps(self.pipeline)) / 1e6
+    name: str
+    predict: Callable[[list[list[str]]], Labels]
+    mb: float
 
 
-def _joined(texts: Texts) -> list[str]:
+def fit_baselines(job: Job, about: SkillRecord, train: Split, select: Split) -> list[Baseline]:
+    """TF-IDF and, unless the backbone itself is a fine-tuned classifier, a head on its features.
+
+    Args:
+        about: record of a skill of the job.
+    """
+    found = [fit_words(train, select)]
+    if job.cfg.backbone.readout != "classifier":
+        found.append(fit_head(job, about))
+    return [each for each in found if each]
+
+
+def fit_words(train: Split, select: Split) -> Baseline | None:
+    """Words and pairs of words, weighted by TF-IDF, and logistic regression.
+
+    The best one on the selection slice; None where no text has a word of two letters.
+    """
+    best: Any = None
+    highest = -np.inf
+    for strength in STRENGTHS:
+        words = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, max_features=WORDS)
+        pipeline = make_pipeline(words, LogisticRegression(C=strength, max_iter=STEPS))
+        try:
+            pipeline.fit(_joined(train.texts), train.labels)
+        except ValueError as error:
+            log.info("left out: TF-IDF: %s", error)
+            return None
+        found = select.score(pipeline.predict(_joined(select.texts)))
+        if found > highest:
+            best, highest = pipeline, found
+    size = len(pickle.dumps(best)) / 1e6
+    return Baseline(show.TF_IDF, lambda texts: best.predict(_joined(texts)), size)
+
+
+def fit_head(job: Job, about: SkillRecord) -> Baseline:
+    """Logistic regression on the features of the frozen backbone, in fp32."""
+    cfg = job.cfg
+    plain = replace(
+        job,
+        cfg=replace(
+            cfg,
+            prompt=replace(cfg.prompt, kind="none"),
+            tune=replace(cfg.tune, train="prompt_readout"),
+        ),
+        backbone=replace(job.backbone, readout="head"),
+        start=None,
+    )
+    model = plain.new_model()
+    start_readout(job.trainer, model, job.data, job.backbone.path, "baseline")
+    skill = Skill(about, job.data.tokenizer, model.on("cpu"), {})
+
+    def predict(texts: list[list[str]]) -> Labels:
+        return np.array(skill.probabilities(texts)).argmax(1)
+
+    return Baseline(show.HEAD, predict, skill.megabytes)
+
+
+def _joined(texts: Sequence[Sequence[str]]) -> list[str]:
     return [" ".join(each) for each in texts]
 
 
 def describe_baselines(
-    rows: Rows, words: TfIdf | None, speed: Speed | None, select: Split, validation: Split
+    rows: Rows,
+    baselines: Sequence[Baseline],
+    speeds: Sequence[Speed],
+    select: Split,
+    validation: Split,
 ) -> list[show.Line]:
-    """Always answering the train rows' most frequent class; and ``words``, with its speed."""
-    answer, _ = Counter(get_labels(rows.train)).most_common(1)[0]
-    constant = [np.full(len(split.labels), answer) for split in (select, validation)]
+    """Always answering the train rows' most frequent class; and ``baselines``."""
+    frequent, _ = Counter(get_labels(rows.train)).most_common(1)[0]
+    constant = [np.full(len(split.labels), frequent) for split in (select, validation)]
     lines = [show.Line("majority class", select.score(constant[0]), constant[1])]
-    if words and speed:
-        words_line = show.Line(
-            model=show.TF_IDF,
-            select=select.score(words.predict(select.texts)),
-            predicted=words.predict(validation.texts),
-            speed=speed.texts,
-            spread=speed.spread,
-            mb=words.megabytes,
+    for each, speed in zip(baselines, speeds, strict=True):
+        line = show.Line(
+            model=each.name,
+            select=select.score(each.predict(select.texts)),
+            predicted=each.predict(validation.texts),
+            speed=speed,
+            mb=each.mb,
         )
-        lines.append(words_line)
+        lines.append(line)
     return lines

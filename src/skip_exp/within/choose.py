@@ -55,8 +55,7 @@ class Candidate:
         form: its name, see :mod:`skip_exp.forms`.
         select: score on the selection slice.
         error: standard error of its difference to the uncut model there.
-        speed: texts a second, a median.
-        spread: half the interquartile range of the speed.
+        speed: texts a second, one by one or in batches.
     """
 
     ratio: float
@@ -64,7 +63,6 @@ class Candidate:
     select: float
     error: float
     speed: float
-    spread: float = 0.0
 
     @property
     def name(self) -> str:
@@ -103,3 +101,23 @@ def choose(candidates: Sequence[Candidate], least: float) -> Candidate:
     fastest = max(each.speed for each in fitting)
     near = [each for each in fitting if each.speed >= (1 - TIE) * fastest]
     return max(near, key=lambda each: (each.select, each.speed))
+
+
+def pick_shown(candidates: Sequence[Candidate], chosen: Candidate) -> list[Candidate]:
+    """What stands beside the chosen one, the fastest last.
+
+    These are the uncut model as it was trained and in its fastest form, and what is next to the
+    chosen one in speed.
+    """
+    ranked = sorted(candidates, key=lambda each: each.speed)
+    place = ranked.index(chosen)
+    shown = [*ranked[max(0, place - 1) : place + 2], *find_references(candidates)]
+    return [each for each in ranked if each in shown]
+
+
+def find_references(candidates: Sequence[Candidate]) -> list[Candidate]:
+    """The uncut model in fp32 and, if that is another one, in its fastest form."""
+    uncut = [each for each in candidates if each.ratio == 0]
+    (plain,) = (each for each in uncut if each.form == REFERENCE)
+    fastest = max(uncut, key=lambda each: each.speed)
+    return [plain] if fastest is plain else [plain, fastest]

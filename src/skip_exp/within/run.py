@@ -3,6 +3,7 @@
 import logging
 import os
 import shutil
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -27,11 +28,13 @@ from skip_exp.pipeline import write_config
 from skip_exp.pruning.allocate import most
 from skip_exp.results import PREDICTIONS, Choice, Latency, MainScores, Result, Scores
 from skip_exp.skill.classifier import Classifier
+from skip_exp.skill.find import read_about
 from skip_exp.utils import timing
+from skip_exp.utils.bars import duration
 from skip_exp.within import show
-from skip_exp.within.baselines import TfIdf, describe_baselines
-from skip_exp.within.choose import Split, choose
-from skip_exp.within.measure import measure
+from skip_exp.within.baselines import describe_baselines, fit_baselines
+from skip_exp.within.choose import Split, choose, pick_shown
+from skip_exp.within.measure import measure, save_all
 
 log = logging.getLogger(__name__)
 
@@ -46,9 +49,9 @@ OF_ONE_RUN = ("calibration", "cache", "probes", "seconds")  # fields of a single
 def find(cfg: Config, run_job: Callable[[Config], Result]) -> Classifier:
     """The fastest model that loses at most ``prune.within`` points to the uncut one.
 
-    The loss on the selection slice and its standard error together must stay within them. The
-    folder ``cfg.output_dir`` then holds ``chosen/``, ``frontier.csv``, ``frontier.png`` and
-    ``result.json``.
+    The loss on the selection slice and its standard error together must stay within them. By
+    ``prune.fastest`` the time of one text counts, or batches. The folder ``cfg.output_dir`` then
+    holds ``chosen/``, ``frontier.csv``, ``frontier.png`` and ``result.json``.
 
     Args:
         cfg: with ``prune.within``; the ratios of its jobs are set here.
@@ -60,35 +63,69 @@ def find(cfg: Config, run_job: Callable[[Config], Result]) -> Classifier:
     # Many models in one process: else oneDNN forgets kernels of one while the others answer.
     os.environ.setdefault(KERNELS, "65536")
     root, within = Path(cfg.output_dir), cast(float, cfg.prune.within)
-    uncut = prepare(at_ratio(cfg, 0.0))
-    key, rows = digest([uncut.key, within])[:16], uncut.data
+    uncut, fastest = prepare(at_ratio(cfg, 0.0)), cfg.prune.fastest
+    key, rows = digest([uncut.key, within, fastest])[:16], uncut.data
     select, validation = Split.of(rows, rows.select), Split.of(rows, rows.validation)
     if len({*select.labels}) == 1:  # which a constant answer fits
         why = f"the selection slice has a single label: give task.files.{SELECT} or a ratio"
         raise ConfigError("prune.within", within, why)
     write_config(cfg, key)
     ratios = [0.0, *list_ratios(uncut, cfg.prune.sites, CUTS)]
-    jobs = run_jobs([at_ratio(cfg, ratio) for ratio in ratios], run_job)
-    skills = {ratio: root / JOBS / f"{ratio:g}" / str(job.skill) for ratio, job in jobs.items()}
-    words = TfIdf.fit(Split.of(rows, rows.train), select)
-    models, speed, contended = measure(skills, words, select, validation, root / EXPORTS)
+    announce = Steps(len(ratios) + 2)
+    jobs, skills = {}, {}
+    for ratio in ratios:
+        announce(f"ratio {ratio:g}")
+        job = at_ratio(cfg, ratio)
+        jobs[ratio] = run_job(job)
+        skills[ratio] = Path(job.output_dir) / str(jobs[ratio].skill)
+    announce("baselines and exports")
+    about = read_about(skills[0.0])
+    baselines = fit_baselines(uncut, about, Split.of(rows, rows.train), select)
+    places = save_all(skills, root / EXPORTS)
+    announce("timing")
+    models, speeds, contended = measure(places, baselines, select, validation, fastest)
     candidates, bound = [*models], within / 100
     chosen = choose(candidates, candidates[0].select - bound)
-    lines, answers = describe_baselines(rows, words, speed, select, validation), {}
-    for each, classifier in models.items():
-        answers[each] = np.array(classifier.probabilities(validation.texts))
-        predicted, mb = answers[each].argmax(1), classifier.megabytes
-        lines.append(show.describe_model(each, predicted, mb, is_chosen=each is chosen))
+    of_baselines = speeds[len(candidates) :]
+    lines = describe_baselines(rows, baselines, of_baselines, select, validation)
+    for (each, model), speed in zip(models.items(), speeds, strict=False):
+        predicted = np.array(model.probabilities(validation.texts)).argmax(1)
+        is_chosen = each is chosen
+        lines.append(
+            show.describe_model(each, predicted, speed, model.megabytes, is_chosen=is_chosen)
+        )
     frame = show.to_frame(lines, validation)
     show.write(frame, root, validation.metric, contended=contended)
-    save_answers(validation.labels, answers[chosen], root)
+    answers = np.array(models[chosen].probabilities(validation.texts))
+    save_answers(validation.labels, answers, root)
     shutil.rmtree(root / CHOSEN, ignore_errors=True)  # of the same search, run before
     place = models[chosen].save(root / CHOSEN)
-    results.write(root, make_result(cfg, key, jobs[chosen.ratio], frame, contended=contended))
-    told = show.explain(frame, candidates, chosen, bound, len(select.labels), contended=contended)
-    form = FORMS[chosen.form]
-    show.tell(frame, validation, [*told, *show.next_steps(place, form.arguments)])
+    speedup = chosen.speed / candidates[0].speed
+    found = make_result(cfg, key, jobs[chosen.ratio], frame, speedup, contended=contended)
+    results.write(root, found)
+    form, names = FORMS[chosen.form], [each.name for each in pick_shown(candidates, chosen)]
+    told = [
+        *show.explain(frame, candidates, chosen, bound, len(select.labels)),
+        *show.judge_baselines(frame, contended=contended),
+        *show.next_steps(place, form.arguments),
+    ]
+    show.tell(frame, names, validation, told)
     return form.open(place)
+
+
+class Steps:
+    """Announces each of ``total`` steps, and the time left if those to come take as long."""
+
+    def __init__(self, total: int) -> None:
+        self.total, self.done, self.start = total, 0, time.perf_counter()
+
+    def __call__(self, what: str) -> None:
+        place = f"step {self.done + 1} of {self.total}: {what}"
+        if self.done:
+            rest = (time.perf_counter() - self.start) / self.done * (self.total - self.done)
+            place += f", about {duration(rest)} left"
+        log.info("%s", place)
+        self.done += 1
 
 
 def at_ratio(cfg: Config, ratio: float) -> Config:
@@ -100,7 +137,7 @@ def at_ratio(cfg: Config, ratio: float) -> Config:
     retune = replace(cfg.retune, enabled=cfg.retune.enabled and ratio > 0)
     job = replace(
         cfg,
-        prune=replace(cfg.prune, ratio=ratio, within=None),
+        prune=replace(cfg.prune, ratio=ratio, within=None, fastest="one"),  # one key for all
         retune=retune,
         benchmark=replace(cfg.benchmark, enabled=False),
         output_dir=str(Path(cfg.output_dir) / JOBS / f"{ratio:g}"),
@@ -118,15 +155,6 @@ def list_ratios(uncut: Job, sites: list[str], cuts: Sequence[float]) -> list[flo
     return reached
 
 
-def run_jobs(jobs: Sequence[Config], run_job: Callable[[Config], Result]) -> dict[float, Result]:
-    """The result of every job, by ratio."""
-    done: dict[float, Result] = {}
-    for job in jobs:
-        log.info("ratio %g: job %d of %d", job.prune.ratio, len(done) + 1, len(jobs))
-        done[job.prune.ratio] = run_job(job)
-    return done
-
-
 def save_answers(labels: Labels, probabilities: NDArray[np.float64], folder: Path) -> None:
     """What the chosen model predicts on the validation split, as a job leaves it."""
     predicted, confidence = probabilities.argmax(1), probabilities.max(1)
@@ -135,21 +163,24 @@ def save_answers(labels: Labels, probabilities: NDArray[np.float64], folder: Pat
 
 
 def make_result(
-    cfg: Config, key: str, job: Result, frame: pd.DataFrame, *, contended: bool
+    cfg: Config, key: str, job: Result, frame: pd.DataFrame, speedup: float, *, contended: bool
 ) -> Result:
     """What a search leaves behind: the scores of the uncut and of the chosen model.
 
-    Ratio and sizes are those of the chosen model. The speed-up is on the user's texts, over the
-    uncut model in fp32.
+    Ratio and sizes are those of the chosen model.
 
     Args:
         key: stands for the search, as `job_id`.
         job: result of the chosen model's job.
         frame: see :func:`skip_exp.within.show.to_frame`.
+        speedup: on the user's texts, over the uncut model in fp32.
     """
     fields = job.to_dict()
     (best,) = frame[frame["chosen"]].to_dict("records")
     (uncut,) = frame[frame["model"] == show.UNCUT].to_dict("records")
+    place = timing.place("cpu")
+    if cfg.prune.fastest == "one":
+        place["threads"] = 1
     found = {
         "job_id": key,
         "sweep": cfg.sweep.id,
@@ -159,11 +190,11 @@ def make_result(
         ),
         "metrics": {},
         "select": Scores(dense=uncut["select"], final=best["select"]),
-        "choice": Choice(model=best["model"], texts_per_s=best["texts_per_s"]),
+        "choice": Choice(model=best["model"], ms=best["ms"], texts_per_s=best["texts_per_s"]),
         "latency": Latency(
-            **timing.place("cpu"),
+            **place,
             dtype=best["form"],
-            speedup=best["texts_per_s"] / uncut["texts_per_s"],
+            speedup=speedup,
             contended=contended,
         ),
         "skill": CHOSEN,

@@ -5,10 +5,9 @@ import logging
 import math
 import os
 import shlex
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 from matplotlib import rc_context
@@ -17,15 +16,17 @@ from matplotlib.ticker import LogLocator
 from rich.console import Console
 
 from skip_exp.forms.registry import FORMS
+from skip_exp.forms.timing import Speed
 from skip_exp.outcomes.scores import Labels, interval
 from skip_exp.report import tables
 from skip_exp.report.figures import CONTROL, INK, PLOT_SETTINGS, STYLES
 from skip_exp.utils import files
-from skip_exp.within.choose import REFERENCE, TIE, Candidate, Split
+from skip_exp.within.choose import REFERENCE, TIE, Candidate, Split, find_references
 
 log = logging.getLogger(__name__)
 
 TF_IDF = "TF-IDF, logistic regression"
+HEAD = "linear head on frozen features"
 UNCUT = f"uncut, {REFERENCE}"  # a candidate's name
 MARKS = dict(zip(FORMS, STYLES, strict=False)) | {"": CONTROL}
 CSV, FIGURE = "frontier.csv", "frontier.png"
@@ -38,7 +39,6 @@ class Line:
     Attributes:
         select: score on the selection slice.
         predicted: classes on the validation split [n].
-        speed, spread: texts a second.
         mb: size in 10^6 bytes.
         candidate: None for a baseline.
     """
@@ -46,20 +46,20 @@ class Line:
     model: str
     select: float
     predicted: Labels
-    speed: float | None = None
-    spread: float | None = None
+    speed: Speed | None = None
     mb: float | None = None
     candidate: Candidate | None = None
     is_chosen: bool = False
 
 
-def describe_model(each: Candidate, predicted: Labels, mb: float, *, is_chosen: bool) -> Line:
+def describe_model(
+    each: Candidate, predicted: Labels, speed: Speed, mb: float, *, is_chosen: bool
+) -> Line:
     return Line(
         model=each.name,
         select=each.select,
         predicted=predicted,
-        speed=each.speed,
-        spread=each.spread,
+        speed=speed,
         mb=mb,
         candidate=each,
         is_chosen=is_chosen,
@@ -91,8 +91,9 @@ def to_frame(lines: Sequence[Line], validation: Split) -> pd.DataFrame:
             "difference": score - best,
             "difference_low": below,
             "difference_high": above,
-            "texts_per_s": line.speed,
-            "spread": line.spread,
+            "ms": line.speed and line.speed.ms,
+            "ms_p95": line.speed and line.speed.p95,
+            "texts_per_s": line.speed and line.speed.texts,
             "mb": line.mb,
             "chosen": line.is_chosen,
         }
@@ -111,26 +112,33 @@ def write(frame: pd.DataFrame, folder: Path, metric: str, *, contended: bool) ->
 
 @rc_context(PLOT_SETTINGS)
 def draw(frame: pd.DataFrame, metric: str) -> Figure:
-    """Score on the validation split against texts a second; the chosen model has a ring."""
+    """Score with its interval against the time of one text; the chosen model has a ring."""
     figure = Figure(figsize=(6.5, 4.3), layout="constrained")
-    axes = figure.add_subplot(xlabel="texts a second", ylabel=f"{metric}, %", xscale="log")
+    axes = figure.add_subplot(xlabel="ms for one text", ylabel=f"{metric}, %", xscale="log")
     axes.grid(axis="y")
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axes.xaxis.set_major_formatter("{x:,.0f}")
+    axes.xaxis.set_major_formatter("{x:g}")
     axes.minorticks_off()
     for form, style in MARKS.items():
-        points = frame[frame["form"] == form].dropna(subset=["texts_per_s"])
-        if not points.empty:
-            axes.plot(
-                points["texts_per_s"],
-                100 * points["validation"],
-                style.marker,
-                color=INK[style.colour],
-                label=form or TF_IDF,
-            )
+        points = frame[frame["form"] == form].dropna(subset=["ms"])
+        if points.empty:
+            continue
+        score, low, high = (100 * points[name] for name in ("validation", "low", "high"))
+        axes.errorbar(
+            points["ms"],
+            score,
+            [(score - low).clip(0), (high - score).clip(0)],
+            fmt=style.marker,
+            color=INK[style.colour],
+            elinewidth=0.7,
+            label=form or "baseline",
+        )
+        for name, ms, height in zip(points["model"], points["ms"], score, strict=True):
+            short = name.partition(",")[0]  # the legend has the form
+            axes.annotate(short, (ms, height), (5, 4), textcoords="offset points", fontsize=7)
     (chosen,) = frame[frame["chosen"]].to_dict("records")
     axes.plot(
-        chosen["texts_per_s"],
+        chosen["ms"],
         100 * chosen["validation"],
         "o",
         markersize=15,
@@ -138,29 +146,25 @@ def draw(frame: pd.DataFrame, metric: str) -> Figure:
         fillstyle="none",
         label=f"chosen: {chosen['model']}",
     )
-    axes.margins(0.1, 0.15)
-    axes.legend(frameon=False)
+    axes.margins(0.15)
+    axes.legend(frameon=False, fontsize=8)
     return figure
 
 
-def to_text(frame: pd.DataFrame) -> pd.DataFrame:
-    """The last table: baselines, uncut in fp32, each ratio in its fastest form, the chosen one."""
-    fastest = frame.dropna(subset=["ratio"]).groupby("ratio")["texts_per_s"].idxmax()
-    is_shown = frame["chosen"] | frame["ratio"].isna() | (frame["model"] == UNCUT)
-    shown = frame[is_shown | frame.index.isin(fastest)]
+def to_text(frame: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
+    """The last table: the baselines, and the models of these ``names``."""
+    baselines = frame.loc[frame["ratio"].isna(), "model"]
+    shown = frame.set_index("model").loc[[*baselines, *names]].reset_index()
     text = pd.DataFrame({"model": shown["model"]})
-    is_choice = frame["ratio"].count() > 1  # not a plain job's only model
-    if is_choice:
+    if frame["ratio"].count() > 2:  # not a plain job's only cut
         text.loc[shown["chosen"], "model"] += " (chosen)"
-    scores, differences = [], []
+    scores, times = [], []
     for row in shown.to_dict("records"):
         score, low, high = (tables.percent(row[key]) for key in ("validation", "low", "high"))
         scores.append(f"{score} ({low} to {high})")
-        keys = ("difference", "difference_low", "difference_high")
-        difference, low, high = (tables.points(row[key]) for key in keys)
-        differences.append("-" if row["chosen"] else f"{difference} ({low} to {high})")
+        times.append("-" if pd.isna(row["ms"]) else f"{row['ms']:.2f} ({row['ms_p95']:.2f})")
     text["validation"] = scores
-    text["to the chosen" if is_choice else "to the model"] = differences
+    text["ms, one text (95 %)"] = times
     text["texts/s"] = [_round(value, ",.0f") for value in shown["texts_per_s"]]
     text["MB"] = [_round(value, ".1f") for value in shown["mb"]]
     return text
@@ -170,13 +174,15 @@ def _round(value: float, form: str) -> str:
     return "-" if pd.isna(value) else format(value, form)
 
 
-def tell(frame: pd.DataFrame, validation: Split, sentences: Sequence[str]) -> None:
+def tell(
+    frame: pd.DataFrame, names: Sequence[str], validation: Split, sentences: Sequence[str]
+) -> None:
     """Log the last table and what there is to say about it."""
     title = f"was it worth it? {validation.metric} on {len(validation.labels)} validation rows"
     width = Console().width if Console().is_terminal else 160
     console = Console(width=width)
     with console.capture() as shown:
-        console.print(tables.console(to_text(frame), title))
+        console.print(tables.console(to_text(frame, names), title))
     log.info("%s", shown.get().rstrip())
     for sentence in sentences:
         log.info(sentence)
@@ -188,50 +194,50 @@ def explain(
     chosen: Candidate,
     bound: float,
     rows: int,
-    *,
-    contended: bool,
 ) -> list[str]:
-    """What was chosen and why, what the slice could not show, and :func:`judge_words`.
+    """What was chosen and why, and what the slice could not show.
 
     Args:
         bound: a fraction.
         rows: of the selection slice.
     """
-    (row,) = frame[frame["chosen"]].to_dict("records")
-    (uncut,) = frame[frame["model"] == UNCUT].to_dict("records")
+    by_name = frame.set_index("model")
+    row, uncut = by_name.loc[chosen.name], by_name.loc[UNCUT]
+    references = find_references(candidates)
+    times = [f"{chosen.speed / each.speed:.1f} times {each.name}" for each in references]
     told = [
-        f"chosen: {row['model']}: {row['texts_per_s']:,.0f} texts a second, "
-        f"{row['texts_per_s'] / uncut['texts_per_s']:.1f} times {UNCUT}",
-        *explain_slice(candidates, chosen, bound, rows, uncut),
+        f"chosen: {chosen.name}: {row['ms']:.2f} ms for one text, {row['texts_per_s']:,.0f} texts "
+        f"a second; as fast as {'; '.join(times)}",
+        *explain_slice(candidates, chosen, bound, rows),
     ]
+    smallest = min(by_name.loc[each.name, "mb"] for each in references)
+    if row["mb"] > smallest:
+        told.append(f"larger than uncut: {row['mb']:.1f} MB instead of {smallest:.1f}")
     keys = ("difference", "difference_high", "difference_low")
     scored, low, high = (tables.points(0.0 - uncut[key]) for key in keys)  # no -0.00
-    told.append(f"on the validation split: {scored} points ({low} to {high}) from {UNCUT}")
-    return [*told, *judge_words(frame, contended=contended)]
+    return [*told, f"on the validation split: {scored} points ({low} to {high}) from {UNCUT}"]
 
 
-def judge_words(frame: pd.DataFrame, *, contended: bool) -> list[str]:
-    """Whether TF-IDF would do, and whether the speeds are to be trusted."""
+def judge_baselines(frame: pd.DataFrame, *, contended: bool) -> list[str]:
+    """Whether a baseline would do, and whether the speeds are to be trusted."""
     told = []
-    for words in frame[frame["model"] == TF_IDF].to_dict("records"):
-        if words["difference_low"] > 0:
-            told.append(f"{TF_IDF}, is better: take that")
-        elif words["difference_high"] >= 0:
-            told.append(f"{TF_IDF}, is as good within the interval: it may be all that you need")
+    for row in frame[frame["model"].isin([TF_IDF, HEAD])].to_dict("records"):
+        name = f"{row['model']}, {row['ms']:.2f} ms"
+        if row["difference_low"] > 0:
+            told.append(f"{name}: {tables.points(row['difference'])} points: take that")
+        elif row["difference_high"] >= 0:
+            told.append(f"{name}: as good within the interval: it may be all that you need")
     if contended:
         told.append("other processes took cores: the speeds are contended")
     return told
 
 
 def explain_slice(
-    candidates: Sequence[Candidate],
-    chosen: Candidate,
-    bound: float,
-    rows: int,
-    uncut: Mapping[Hashable, Any],
+    candidates: Sequence[Candidate], chosen: Candidate, bound: float, rows: int
 ) -> list[str]:
     """What the slice says of the choice, and the bound from which it would be a faster one."""
-    best, limit = uncut["select"], f"{100 * bound:g}"
+    uncut, limit = candidates[0], f"{100 * bound:g}"
+    best = uncut.select
     told = [
         f"on the {rows} rows of the selection slice: {tables.points(chosen.select - best)} points "
         f"from {UNCUT}, standard error {100 * chosen.error:.1f}; allowed together: {limit}"
@@ -246,12 +252,8 @@ def explain_slice(
     if faster:
         each = max(faster, key=lambda other: other.select - other.error)
         needed = math.ceil(1000 * (best - each.select + each.error)) / 10
-        times = each.speed / uncut["texts_per_s"]
+        times = each.speed / uncut.speed
         told.append(f"{each.name}, {times:.1f} times, needs a bound of {needed:g} points")
-    for each in candidates:
-        if each.ratio == 0 and each.select < best - bound:
-            lost = tables.points(each.select - best)
-            told.append(f"left out: {each.name}: {lost} points, allowed: {limit}")
     return told
 
 

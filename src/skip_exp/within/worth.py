@@ -1,6 +1,7 @@
-"""Was it worth it? One cut model beside the most frequent class and TF-IDF, on the same rows."""
+"""Was it worth it? A cut model beside the uncut one and cheap baselines, on the same rows."""
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,13 @@ from skip_exp.phases.prepare import prepare
 from skip_exp.results import PREDICTIONS
 from skip_exp.skill.skill import Skill
 from skip_exp.within import show
-from skip_exp.within.baselines import TfIdf, describe_baselines
+from skip_exp.within.baselines import describe_baselines, fit_baselines
 from skip_exp.within.choose import REFERENCE, Candidate, Split
 from skip_exp.within.measure import time_beside
 
 
 def weigh(cfg: Config, skill: Skill, result: Any) -> None:
-    """Log a finished job's model beside cheap baselines, with intervals and speeds.
+    """Log a finished job's model beside its uncut one and baselines, with intervals and speeds.
 
     Args:
         skill, result: of the job, in its folder.
@@ -28,23 +29,26 @@ def weigh(cfg: Config, skill: Skill, result: Any) -> None:
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)  # the job has said what there is to say of its rows
     try:
-        rows = prepare(cfg).data
+        job = prepare(cfg)
+        rows = job.data
+        train, select = Split.of(rows, rows.train), Split.of(rows, rows.select)
+        validation = Split.of(rows, rows.validation)
+        baselines = fit_baselines(job, skill.about, train, select)
     finally:
         logging.disable(before)
-    select, validation = Split.of(rows, rows.select), Split.of(rows, rows.validation)
-    words = TfIdf.fit(Split.of(rows, rows.train), select)
-    (speed,), words_speed, contended = time_beside([skill], words, select, validation)
-    model = Candidate(
-        ratio=result["ratio"],
-        form=REFERENCE,
-        select=result["select"]["final"],
-        error=0.0,
-        speed=speed.texts,
-        spread=speed.spread,
-    )
+    models = [("final", "predicted", result["ratio"], skill)]
+    if result["ratio"]:  # an untrained model is as fast
+        uncut = replace(skill, model=job.new_model().eval())
+        models.insert(0, ("dense", "dense", 0.0, uncut))
+    opened = [each for *_, each in models]
+    speeds, contended = time_beside(opened, opened, baselines, select, validation)
     answers = pd.read_csv(Path(cfg.output_dir) / PREDICTIONS)
-    predicted = answers["predicted"].to_numpy()
-    lines = describe_baselines(rows, words, words_speed, select, validation)
-    lines.append(show.describe_model(model, predicted, skill.megabytes, is_chosen=True))
+    lines = describe_baselines(rows, baselines, speeds[len(opened) :], select, validation)
+    for (state, column, ratio, model), speed in zip(models, speeds, strict=False):
+        each = Candidate(ratio, REFERENCE, result["select"][state], 0.0, speed.rate("one"))
+        predicted, is_final = answers[column].to_numpy(), state == "final"
+        line = show.describe_model(each, predicted, speed, model.megabytes, is_chosen=is_final)
+        lines.append(line)
     frame = show.to_frame(lines, validation)
-    show.tell(frame, validation, show.judge_words(frame, contended=contended))
+    names = [line.model for line in lines if line.candidate]
+    show.tell(frame, names, validation, show.judge_baselines(frame, contended=contended))
