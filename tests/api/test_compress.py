@@ -19,7 +19,7 @@ from transformers import (
 )
 
 import skip_exp
-from skip_exp import Skill
+from skip_exp import Skill, results
 from skip_exp.api.compress import _save
 from skip_exp.backbones.load import load_backbone
 from skip_exp.commands import compress as command
@@ -27,8 +27,9 @@ from skip_exp.errors import SkipError
 from skip_exp.models.prompts import NoPrompt
 from skip_exp.models.readouts import ClassifierReadout
 from skip_exp.models.soft_prompt import SoftPromptModel
+from skip_exp.results import MainScores
 from tests.helpers.hub import serving
-from tests.helpers.saved import some_keep, tokenizer
+from tests.helpers.saved import save_backbone, some_keep, tokenizer
 from tests.helpers.tiny import KINDS, tiny_backbone
 from tests.helpers.toy import SMALL
 
@@ -235,6 +236,61 @@ def test_what_cannot_be_compressed_is_refused(
     for classes in (["good", "bad"], np.array(["good", "bad"])):
         named = compress(unnamed, own, cut_only, classes=classes)
         assert named.about.labels == ["good", "bad"]
+
+
+def test_an_own_export_is_a_dense_model(
+    tmp_path: Path, rows: Path, compress: Compress, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is cut from where `fit` left it, with its own readout and labels."""
+    save_backbone(tmp_path / "tiny", "bert")
+    monkeypatch.chdir(tmp_path)  # a shared skill names a local backbone by its last folder
+    given = {"text": "comment", "label": "verdict", "output": tmp_path / "out"}
+    quick = [*QUICK, "backbone.name=tiny", "backbone.path=tiny", "tune.epochs=1"]
+    uncut, cut = (
+        skip_exp.fit(rows, ratio=ratio, overrides=[*quick, "retune.enabled=false"], **given)
+        for ratio in (0, 0.4)
+    )
+    folder = uncut.export(tmp_path / "hf")
+    same = compress(folder, None, "retune.enabled=false", ratio=0)
+    assert same.predict(TEXTS) == uncut.predict(TEXTS)
+    assert same.about.train == uncut.about.train == "layers"
+    small = compress(folder, None, ratio=0.4)
+    assert small.result["metric"]["dense"] == uncut.result["metric"]["final"]
+    assert small.result["params"]["block_pruned"] > 0.3
+    assert small.result["config"]["tune"]["epochs"] == 0
+    loaded = load_exported(small, tmp_path / "small")
+    tokens = tokenizer("bert")(TEXTS, padding=True, return_tensors="pt")
+    torch.testing.assert_close(ask(loaded, tokens), ask(small.model, tokens), rtol=0, atol=1e-5)
+    with pytest.raises(SkipError, match=r"^tune\.start="):
+        compress(cut.export(tmp_path / "cut"), None, ratio=0.4)
+    with pytest.raises(SkipError, match=r"^tune\.start="):  # its readout has another order
+        compress(folder, None, ratio=0.4, classes=["good", "bad"])
+
+
+@pytest.mark.parametrize(
+    ("dense", "final", "is_told"),
+    [(0.995, 0.99, True), (0.92, 0.84, True), (0.92, 0.86, False)],
+)
+def test_scores_of_rows_that_the_model_has_seen_are_told(
+    tmp_path: Path,
+    rows: Path,
+    compress: Compress,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    dense: float,
+    final: float,
+    is_told: bool,
+) -> None:
+    def run(_: Any, cfg: Any) -> None:
+        metric = MainScores(name="accuracy", dense=dense, final=final)
+        results.write(cfg.output_dir, results.Result(metric=metric))
+
+    monkeypatch.setattr("skip_exp.api.fit._run", run)
+    monkeypatch.setattr("skip_exp.api.fit._open", lambda *_: None)
+    compress(classifier("bert"), tokenizer("bert"))
+    assert ("--validation" in capsys.readouterr().out) == is_told
+    compress(classifier("bert"), tokenizer("bert"), validation=rows)
+    assert "--validation" not in capsys.readouterr().out
 
 
 def test_classes_that_are_numbers(rows: Path, compress: Compress) -> None:

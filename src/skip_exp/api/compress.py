@@ -17,6 +17,8 @@ from skip_exp.errors import SkipError, first_line, shown_names
 from skip_exp.models.families import FAMILIES
 from skip_exp.outcomes.registry import OUTCOMES
 from skip_exp.skill.export.folder import new_folder
+from skip_exp.skill.find import find_skill, read_about
+from skip_exp.skill.record import RECORD, SkillRecord
 from skip_exp.utils.files import in_full
 from skip_exp.utils.hub import explain_failure, offline_if_unreachable
 
@@ -54,9 +56,11 @@ def compress(
 
     Args:
         model: a BERT, RoBERTa, XLM-R, ModernBERT or T5 for sequence classification, or its folder
-            or hub id.
+            or hub id; or the folder of an uncut skill, or of its hf export.
         tokenizer: its tokenizer; None for a folder or hub id, which has its own.
         data: rows to re-tune and score on, and the other arguments, as in :func:`skip_exp.fit`.
+        validation: rows that the model has not seen. Without them a fifth of ``data`` is scored;
+            if the model was trained on that, cutting seems to cost more than it does.
         classes: their names in the model's order, where its ``id2label`` has none.
         within: as in :func:`skip_exp.fit`; points are counted from the given model.
         retune: False trains nothing: it cuts by Fisher information. From 70 % on the answer may
@@ -69,25 +73,49 @@ def compress(
     own = [COMPRESS] if retune else [COMPRESS, *CUT_ONLY]
     cfg = compose_job(join_settings(own, ratio, within, overrides), root)
     given = read_given(data, labels, text, label, validation, cfg)
-    config = model.config if hasattr(model, "config") else _config(str(model))
-    _check_model(model, tokenizer, config)
-    names = class_names(config.id2label) if classes is None else [*map(str, classes)]
+    skill = find_skill(model) if isinstance(model, str | Path) else None
+    if skill is not None and (skill / RECORD).is_file():
+        about = read_about(skill)
+        named, count = about.labels, len(about.labels)
+        kind = MULTI if about.multilabel else SINGLE
+        own += _start_from(skill, about)
+    else:
+        config = model.config if hasattr(model, "config") else _config(str(model))
+        _check_model(model, tokenizer, config)
+        named, count = class_names(config.id2label), config.num_labels
+        kind = getattr(config, "problem_type", None)
+        path = str(model) if isinstance(model, str | Path) else str(_save(model, tokenizer, root))
+        name_of = Path(os.path.abspath(path)).name  # of ".", too; keeps a link's own
+        backbone = {"name": name_of, "family": config.model_type, "path": in_full(path)}
+        own += [f"backbone.{key}={quote(value)}" for key, value in backbone.items()]
+    names = named if classes is None else [*map(str, classes)]
     if names is not None:
         own.append(f"task.labels=[{','.join(map(quote, names))}]")
-    kind = getattr(config, "problem_type", None)
     if kind == MULTI:
         own.append("task.multilabel=true")
-    path = str(model) if isinstance(model, str | Path) else str(_save(model, tokenizer, root))
-    name_of = Path(os.path.abspath(path)).name  # of ".", too; keeps a link's own
-    backbone = {"name": name_of, "family": config.model_type, "path": in_full(path)}
-    own += [f"backbone.{key}={quote(value)}" for key, value in backbone.items()]
     settings = join_settings(own, ratio, within, overrides)
     cfg = compose_job(settings, root)
     task = describe_task(given, cfg, root)
     if kind == SINGLE and task["multilabel"]:
         raise SkipError(f"compress: the rows have several labels, the model problem_type={SINGLE}")
-    _check_classes(task["labels"], config.num_labels, names is not None)
+    _check_classes(task["labels"], count, names is not None)
     return run(cfg, task, settings, root)
+
+
+def _start_from(skill: Path, about: SkillRecord) -> list[str]:
+    """Settings of a job whose dense model is a finished skill, as it is."""
+    settings = {
+        "tune.start": str(skill),
+        "tune.train": about.train,
+        "tune.epochs": 0,
+        "data.max_length": about.max_length,
+    }
+    for group, part in (("backbone", about.backbone), ("prompt", about.prompt)):
+        settings |= {f"{group}.{key}": value for key, value in part.stored().items()}
+    del settings["backbone.content_hash"]  # the job compares it
+    if about.train in ("lora", "full"):  # where less is trained, the layers follow
+        settings["retune.train"] = about.train
+    return [f"{key}={quote(str(value))}" for key, value in settings.items()]
 
 
 def _check_model(model: Any, tokenizer: Any, config: Any) -> None:

@@ -5,9 +5,12 @@ Examples:
     skip-exp compress my-bert tickets.csv --text comment --label verdict --ratio 0.7 --out my-small
     skip-exp compress my-bert tickets.csv --text comment --label verdict --within 1
 
-MODEL is a folder or a hub id of a model for sequence classification; its id2label names the
-classes. --out writes a checkpoint that transformers loads (trust_remote_code=True). --within N
-finds the fastest model that loses at most N points.
+MODEL is a folder or a hub id of a model for sequence classification, whose id2label names the
+classes; or an uncut skill, or its hf export. --out writes a checkpoint that transformers loads
+(trust_remote_code=True). --within N finds the fastest model that loses at most N points.
+
+A fifth of FILE is scored. On rows that MODEL was trained on, its own score is too high, and
+cutting seems to cost more than it does: give --validation FILE, with rows that it has not seen.
 """
 
 from collections.abc import Sequence
@@ -43,9 +46,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if out:
         console.import_slow("skip_exp.skill.export.folder").check_out(Path(out).expanduser())
     small = api.compress(model, None, file, **options)
-    if is_search:
-        return 0  # everything is said
-    show(small.folder, [])
-    if out:
-        print(f"written: {small.export(out)}")
+    if not is_search:  # else the search has shown it
+        show(small.folder, [])
+        if out:
+            print(f"written: {small.export(out)}")
+    if options["validation"] is None:
+        print(f"scores:  on rows of {file}; if the model was trained on them: --validation FILE")
     return 0

@@ -18,6 +18,7 @@ OWN_WEIGHTS = TRAIN[3:]  # these train weights of the backbone, so the model nee
 @dataclass
 class TrainConfig:
     phase: ClassVar[str] = "tune"
+    fewest: ClassVar[int] = 1  # epochs
 
     epochs: int = key(8, "Number of epochs; more where `min_steps` asks for them.")
     min_steps: int = key(300, "Optimizer steps at least: few rows get more epochs.")
@@ -44,8 +45,9 @@ class TrainConfig:
     def __post_init__(self) -> None:
         if unset(self):
             return
-        positive(self.phase, self, epochs=10**6, lr=10, batch=10**6, rank=10**4)
-        within(self.phase, self, min_steps=(0, 10**9), warmup=(0, 1), weight_decay=(0, 10))
+        positive(self.phase, self, lr=10, batch=10**6, rank=10**4)
+        within(self.phase, self, epochs=(self.fewest, 10**6), min_steps=(0, 10**9))
+        within(self.phase, self, warmup=(0, 1), weight_decay=(0, 10))
         within(self.phase, self, readout_lr=(0, 10), bias_lr=(0, 10))
         within(self.phase, self, lora_lr=(0, 10), full_lr=(0, 10))
         one_of(f"{self.phase}.train", self.train, TRAIN)
@@ -53,11 +55,18 @@ class TrainConfig:
 
 @dataclass
 class TuneConfig(TrainConfig):
+    fewest: ClassVar[int] = 0  # which takes a start as it is
+
     start: str | None = key(
         "${task.start}",
         "Dense skill to start from: folder, hub id, or one of the package; null: a new start. The "
-        "task's own is taken where it fits, any other must fit.",
+        "task's own is taken where it fits, any other must fit. With `epochs=0` it stays as it is.",
     )
+
+    @property
+    def is_given(self) -> bool:
+        """Whether nothing is tuned: the dense model is a classifier or a skill, as it is."""
+        return self.train == "none" or not self.epochs
 
 
 @dataclass

@@ -1,7 +1,7 @@
 """The dense skill that tuning starts from (``tune.start``).
 
-Its prompt and its trained weights are taken, its readout is not. Such a start from a larger task
-is SPoT for prompts (Vu et al. 2022) and STILTs for weights (Phang et al. 2018).
+Its prompt and its trained weights are taken, its readout only with ``tune.epochs=0``. Such a start
+from a larger task is SPoT for prompts (Vu et al. 2022) and STILTs for weights (Phang et al. 2018).
 """
 
 import logging
@@ -79,7 +79,8 @@ def find_start(cfg: Config, backbone: Backbone) -> Start | None:
             raise ConfigError("tune.start", name, problem)
         log.info("tune: a new start: the skill %s %s", name, problem)
         return None
-    taken = {key: t for key, t in state.items() if not key.startswith("readout.")}
+    if cfg.tune.epochs:
+        state = {key: t for key, t in state.items() if not key.startswith("readout.")}
     origin = about.start or _origin(name, cfg.backbone.name, about)
     if cfg.task.name in SEEN.get(origin, ()):
         why = f"was trained on rows that {cfg.task.name} scores; use tune.start=null"
@@ -92,7 +93,7 @@ def find_start(cfg: Config, backbone: Backbone) -> Start | None:
         length=about.prompt.length,
         train=about.train,
         rank=about.rank or 0,
-        state=taken,
+        state=state,
     )
 
 
@@ -128,6 +129,8 @@ def _unfit(cfg: Config, backbone: Backbone, about: SkillRecord, keep: Keep) -> s
     sizes = site_sizes([shape_of(block) for block in backbone.family.blocks(backbone.model)])
     if any(len(kept) != sizes.get(Site(site)) for site, kept in keep.items()):
         return "is pruned; needs a dense skill (prune.ratio=0)"
+    if not cfg.tune.epochs and about.labels != [*cfg.task.labels]:
+        return f"answers {', '.join(about.labels)}: needs task.labels in this order"
     differing = [f"{key}={value}" for key, value in _differing(cfg, about)]
     return f"needs {' '.join(differing)}" if differing else ""
 

@@ -30,8 +30,8 @@ def tune(job: Job) -> tuple[Keyed[SoftPromptModel], str]:
     """The dense model, and whether its training was a hit or a miss; the curves are logged."""
     arguments = job.dense_arguments
     stage, key = fit_dense.__name__, stage_key(fit_dense.__name__, arguments)
-    if job.cfg.tune.train == "none":
-        log.info("tune: the model stays as it is (tune.train=none)")
+    if job.cfg.tune.is_given:
+        log.info("tune: the model stays as it is")
         return Keyed(key, job.new_model), "miss"
     unfinished = job.cache.unfinished(stage, key, "ckpt")
     entry = job.cache.stage(fit_dense, job.trainer, job.loggers, unfinished, **arguments)
