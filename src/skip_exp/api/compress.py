@@ -76,14 +76,14 @@ def compress(
     skill = find_skill(model) if isinstance(model, str | Path) else None
     if skill is not None and (skill / RECORD).is_file():
         about = read_about(skill)
-        named, count = about.labels, len(about.labels)
-        kind = MULTI if about.multilabel else SINGLE
+        named: list[str] | None = about.labels
+        count, kind = len(about.labels), MULTI if about.multilabel else SINGLE
         own += _start_from(skill, about)
     else:
         config = model.config if hasattr(model, "config") else _config(str(model))
         _check_model(model, tokenizer, config)
         named, count = class_names(config.id2label), config.num_labels
-        kind = getattr(config, "problem_type", None)
+        kind = getattr(config, "problem_type", None) or ""
         path = str(model) if isinstance(model, str | Path) else str(_save(model, tokenizer, root))
         name_of = Path(os.path.abspath(path)).name  # of ".", too; keeps a link's own
         backbone = {"name": name_of, "family": config.model_type, "path": in_full(path)}
