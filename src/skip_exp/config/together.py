@@ -82,7 +82,7 @@ def _check_training(cfg: Config) -> None:
     if cfg.tune.train == "bias" and (cfg.prune.goal.ratio != 0 or cfg.retune.enabled):
         why = "a baseline of its own size: needs prune.ratio=0 retune.enabled=false"
         raise ConfigError("tune.train", "bias", why)
-    if not cfg.tune.epochs and cfg.tune.start is None:
+    if not cfg.tune.epochs and cfg.tune.start in (None, cfg.task.start):
         raise ConfigError("tune.epochs", 0, "must be at least 1, unless tune.start names a skill")
     trained = {cfg.tune.train}
     if cfg.retune.enabled:
