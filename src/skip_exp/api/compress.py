@@ -77,7 +77,7 @@ def compress(
     if skill is not None and (skill / RECORD).is_file():
         about = read_about(skill)
         named: list[str] | None = about.labels
-        count, kind = len(about.labels), MULTI if about.multilabel else SINGLE
+        count, kind = len(about.labels), str(about.outcome.problem_type)
         own += _start_from(skill, about)
     else:
         config = model.config if hasattr(model, "config") else _config(str(model))
