@@ -7,7 +7,7 @@ import torch
 from transformers import PreTrainedTokenizerFast
 
 from skip_exp.data.batches import answer_all, batch_by_length, collate, tokenize
-from skip_exp.data.encode import draw_rows, encode, log_truncated
+from skip_exp.data.encode import draw_rows, encode
 from skip_exp.data.rows import Rows
 from skip_exp.errors import ConfigError
 
@@ -53,7 +53,7 @@ def test_truncation_is_counted_per_split_and_logged(
     caplog.set_level(logging.INFO)
     encoded = encode(raw(["a b c"], ["a b c d"], ["a b c d e"]), tokenizer, 5)
     assert encoded.train[2]["input_ids"] == [2, 4, 5, 6, 3]
-    assert [record.args for record in caplog.records] == [(2, 3, "train", 5, 10)]
+    assert [record.args for record in caplog.records] == [(2, 3, "train", 5)]
     pair = encode(raw(["a b c d e", "f"]), tokenizer, 6).train[0]  # longest first
     assert pair["input_ids"] == [2, 4, 5, 3, 9, 3]
 
@@ -132,12 +132,3 @@ def test_all_but_the_train_rows_stays(tokenizer: PreTrainedTokenizerFast) -> Non
     assert draw_rows(task, 36, seed=1) is draw_rows(task, 99, seed=1) is task
     with pytest.raises(ConfigError, match=r"^data\.train_rows=1: "):  # a single label
         draw_rows(task, 1, seed=1)
-
-
-def test_many_truncated_rows_are_a_warning_with_the_key(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO)
-    for truncated in (9, 10):
-        log_truncated("train", truncated, rows=100, max_length=128)
-    few, many = caplog.records
-    assert (few.levelname, many.levelname) == ("INFO", "WARNING")
-    assert "data.max_length=256" in many.getMessage()

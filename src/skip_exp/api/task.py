@@ -182,26 +182,21 @@ def _natural(name: str) -> tuple[bool, float, str]:
 
 def _warn_of_equal(names: Sequence[str]) -> None:
     """Name two classes of one value, such as ``1.5`` and ``1.50``, or ``1`` and ``true``."""
-    seen: dict[float, str] = {}
+    first: dict[float, str] = {}
     for name in names:
-        flag = FLAGS.get(name.casefold())
-        try:
-            value = float(name) if flag is None else flag
-        except ValueError:
-            continue
-        if value in seen:
-            log.warning("data: the labels %s and %s are two classes", seen[value], name)
-        seen[value] = name
+        with suppress(ValueError):  # no number
+            other = first.setdefault(float(FLAGS.get(name.casefold(), name)), name)
+            if other != name:
+                log.warning("data: the labels %s and %s are two classes", other, name)
 
 
 def _warn_of_joined(names: Sequence[str]) -> None:
     """Name a class that joins others, such as ``price;service`` beside ``price``."""
-    for name in names:
-        parts = split_labels(name)
-        if len(parts) > 1 and {*parts} <= {*names}:
-            cure = "task.multilabel=true takes it apart"
-            log.warning("data: the label %s joins others, but is a class: %s", name, cure)
-            return
+    parts = {name: split_labels(name) for name in names}
+    joined = [name for name in names if len(parts[name]) > 1 and {*parts[name]} <= {*names}]
+    if joined:
+        cure = "task.multilabel=true takes it apart"
+        log.warning("data: the label %s joins others, but is a class: %s", joined[0], cure)
 
 
 def _read_labels(train: Table, spec: TaskConfig) -> list[Any]:

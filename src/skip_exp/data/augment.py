@@ -28,11 +28,8 @@ def word_tokens(tokenizer: PreTrainedTokenizerBase) -> tuple[np.ndarray, np.ndar
     ids = list(range(max(tokenizer.get_vocab().values()) + 1))  # some vocabularies have gaps
     tokens = [token or "" for token in tokenizer.convert_ids_to_tokens(ids)]
     special = set(tokenizer.all_special_tokens)
-    mark = ""
-    for start in STARTS:
-        if sum(token.startswith(start) for token in tokens) > len(tokens) / 4:
-            mark = start
-            break
+    counts = {start: sum(token.startswith(start) for token in tokens) for start in STARTS}
+    mark = next((start for start in STARTS if counts[start] > len(tokens) / 4), "")
     starts = np.zeros(len(tokens), bool)
     inside = np.zeros(len(tokens), bool)
     for i, token in enumerate(tokens):

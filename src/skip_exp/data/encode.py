@@ -12,7 +12,7 @@ from skip_exp.errors import ConfigError, shown_names
 
 log = logging.getLogger(__name__)
 
-MANY_TRUNCATED = 0.1  # fraction of a split's rows
+MANY_TRUNCATED = 0.1  # fraction of a split's rows: from here on it is a warning
 
 
 def encode(rows: Rows, tokenizer: PreTrainedTokenizerBase, max_length: int) -> Rows:
@@ -27,7 +27,9 @@ def encode(rows: Rows, tokenizer: PreTrainedTokenizerBase, max_length: int) -> R
     def encoded(part: list[Row], name: str) -> list[Row]:
         tokens, truncated = tokenize(tokenizer, get_texts(part), max_length)
         if truncated:
-            log_truncated(name, truncated, len(part), max_length)
+            level = logging.WARNING if truncated >= MANY_TRUNCATED * len(part) else logging.INFO
+            message = "data: truncated %d of %d %s rows to %d tokens (data.max_length)"
+            log.log(level, message, truncated, len(part), name, max_length)
         return [row | own for row, own in zip(part, tokens, strict=True)]
 
     return replace(
@@ -38,16 +40,6 @@ def encode(rows: Rows, tokenizer: PreTrainedTokenizerBase, max_length: int) -> R
         extra={name: encoded(part, name) for name, part in rows.extra.items()},
         tokenizer=tokenizer,
     )
-
-
-def log_truncated(name: str, truncated: int, rows: int, max_length: int) -> None:
-    """Log how many rows lost their end, and as a warning what it costs to read on."""
-    found = "data: truncated %d of %d %s rows to %d tokens (data.max_length)"
-    if truncated < MANY_TRUNCATED * rows:
-        log.info(found, truncated, rows, name, max_length)
-        return
-    cure = "; data.max_length=%d reads twice as much of them, at twice the time a text or more"
-    log.warning(found + cure, truncated, rows, name, max_length, 2 * max_length)
 
 
 def draw_rows(rows: Rows, count: int, seed: int) -> Rows:

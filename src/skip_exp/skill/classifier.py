@@ -138,7 +138,8 @@ class Classifier:
     def _stream(
         self, examples: Iterable[Example], batch_tokens: int | None, reject: float
     ) -> Iterator[Prediction]:
-        texts = (example_texts(self.about, x, n) for n, x in enumerate(examples, 1))
+        about = self.about
+        texts = (example_texts(about, x, n) for n, x in enumerate(examples, 1))
         refused: SkipError | None = None
         while refused is None:
             chunk: list[list[str]] = []
@@ -149,7 +150,8 @@ class Classifier:
             if not chunk:
                 break
             for row in self.probabilities(chunk, batch_tokens):
-                yield to_prediction(self.about, row, reject)
+                given: Any = about.outcome.answer(about.labels, row, about.threshold, reject)
+                yield given | {"probabilities": dict(zip(about.labels, row, strict=True))}
         if refused is not None:
             raise refused
 
@@ -240,13 +242,6 @@ class Classifier:
         self._check_reject(reject)
         texts = [row["texts"] for row in labelled.rows.values()]
         return score_rows(self.about, labelled, self.probabilities(texts), reject)
-
-
-def to_prediction(about: SkillRecord, row: Sequence[float], reject: float = 0.0) -> Prediction:
-    """The answer by the probabilities of all labels."""
-    given: Any = about.outcome.answer(about.labels, row, about.threshold, reject)
-    prediction: Prediction = given | {"probabilities": dict(zip(about.labels, row, strict=True))}
-    return prediction
 
 
 def check_reject(reject: float) -> None:

@@ -51,7 +51,7 @@ def read_labelled(
         label=column,
         labels=list(about.labels),
         metrics=list(dict.fromkeys([about.scores.metric or metrics[0], *metrics])),
-        multilabel=not about.outcome.is_exclusive,
+        multilabel=about.threshold is not None,
     )
     table = to_table(data, task.text, task.label or task.label_columns, labels, reading=reading)
     return Labelled(task, table, to_rows(table, task, "test", reading.drop_bad))
