@@ -121,7 +121,7 @@ def test_the_table_compares_with_the_chosen_model(tmp_path: Path) -> None:
     assert any(show.TF_IDF in each for each in show.judge_baselines(frame, contended=False))
     told = show.explain(frame, candidates, fast, 1.0, 4)
     assert not any("25.0 points" in each or "bound of" in each for each in told)
-    assert "9.0 times uncut, fp32; 2.2 times uncut, int8" in told[0]
+    assert "9.0 times uncut fp32, 2.2 times uncut int8" in told[0]
     assert any(each.startswith("larger than uncut") for each in told)
 
 

@@ -133,9 +133,11 @@ def draw(frame: pd.DataFrame, metric: str) -> Figure:
             elinewidth=0.7,
             label=form or "baseline",
         )
-        for name, ms, height in zip(points["model"], points["ms"], score, strict=True):
-            short = name.partition(",")[0]  # the legend has the form
-            axes.annotate(short, (ms, height), (5, 4), textcoords="offset points", fontsize=7)
+    timed = frame.dropna(subset=["ms"])
+    short = timed["model"].str.partition(",")[0]  # the legend has the form
+    for name, row in timed.groupby(short)["ms"].idxmin().items():
+        place = (timed["ms"][row], 100 * timed["validation"][row])
+        axes.annotate(name, place, (-6, 4), textcoords="offset points", ha="right", fontsize=7)
     (chosen,) = frame[frame["chosen"]].to_dict("records")
     axes.plot(
         chosen["ms"],
@@ -203,15 +205,14 @@ def explain(
     """
     by_name = frame.set_index("model")
     row, uncut = by_name.loc[chosen.name], by_name.loc[UNCUT]
-    references = find_references(candidates)
-    times = [f"{chosen.speed / each.speed:.1f} times {each.name}" for each in references]
+    references = [each for each in find_references(candidates) if each is not chosen]
+    times = [f"{chosen.speed / each.speed:.1f} times uncut {each.form}" for each in references]
+    speeds = [f"{row['ms']:.2f} ms for one text", f"{row['texts_per_s']:,.0f} texts a second"]
     told = [
-        f"chosen: {chosen.name}: {row['ms']:.2f} ms for one text, {row['texts_per_s']:,.0f} texts "
-        f"a second; as fast as {'; '.join(times)}",
+        f"chosen: {chosen.name}: {', '.join([*times, *speeds])}",
         *explain_slice(candidates, chosen, bound, rows),
     ]
-    smallest = min(by_name.loc[each.name, "mb"] for each in references)
-    if row["mb"] > smallest:
+    if references and row["mb"] > (smallest := by_name.loc[references[-1].name, "mb"]):
         told.append(f"larger than uncut: {row['mb']:.1f} MB instead of {smallest:.1f}")
     keys = ("difference", "difference_high", "difference_low")
     scored, low, high = (tables.points(0.0 - uncut[key]) for key in keys)  # no -0.00
