@@ -96,7 +96,8 @@ def test_the_table_compares_with_the_chosen_model(tmp_path: Path) -> None:
     lines.append(show.Line(show.TF_IDF, 0.5, LABELS, Speed(0.2, 0.3, 5000.0), 0.1))
     for each, predicted in zip(candidates, (right, right, wrong, wrong, right), strict=True):
         speed, mb = Speed(1000 / each.speed, 20.0, 2 * each.speed), 2.0 if each is fast else 1.0
-        lines.append(show.describe_model(each, predicted, speed, mb, is_chosen=each is fast))
+        made = each.name, each.select, predicted, speed, mb, each
+        lines.append(show.Line(*made, is_chosen=each is fast))
     frame = show.to_frame(lines, split())
     by_name = frame.set_index("model")
     assert by_name.loc["majority class", "validation"] == 0.5

@@ -11,7 +11,6 @@ from typing import cast
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from skip_exp import results
 from skip_exp.cache.version import digest
@@ -21,7 +20,6 @@ from skip_exp.data.rows import SELECT
 from skip_exp.errors import ConfigError
 from skip_exp.forms.registry import FORMS
 from skip_exp.models.shapes import shape_of
-from skip_exp.outcomes.scores import Labels
 from skip_exp.phases.job import Job
 from skip_exp.phases.prepare import prepare
 from skip_exp.pipeline import write_config
@@ -72,12 +70,11 @@ def find(cfg: Config, run_job: Callable[[Config], Result]) -> Classifier:
     write_config(cfg, key)
     ratios = [0.0, *list_ratios(uncut, cfg.prune.sites, CUTS)]
     announce = Steps(len(ratios) + 2)
-    jobs, skills = {}, {}
+    jobs = {}
     for ratio in ratios:
         announce(f"ratio {ratio:g}")
-        job = at_ratio(cfg, ratio)
-        jobs[ratio] = run_job(job)
-        skills[ratio] = Path(job.output_dir) / str(jobs[ratio].skill)
+        jobs[ratio] = run_job(at_ratio(cfg, ratio))
+    skills = {ratio: root / JOBS / f"{ratio:g}" / str(job.skill) for ratio, job in jobs.items()}
     announce("baselines and exports")
     about = read_about(skills[0.0])
     baselines = fit_baselines(uncut, about, Split.of(rows, rows.train), select)
@@ -90,14 +87,13 @@ def find(cfg: Config, run_job: Callable[[Config], Result]) -> Classifier:
     lines = describe_baselines(rows, baselines, of_baselines, select, validation)
     for (each, model), speed in zip(models.items(), speeds, strict=False):
         predicted = np.array(model.probabilities(validation.texts)).argmax(1)
-        is_chosen = each is chosen
-        lines.append(
-            show.describe_model(each, predicted, speed, model.megabytes, is_chosen=is_chosen)
-        )
+        made = each.name, each.select, predicted, speed, model.megabytes, each
+        lines.append(show.Line(*made, is_chosen=each is chosen))
     frame = show.to_frame(lines, validation)
     show.write(frame, root, validation.metric, contended=contended)
-    answers = np.array(models[chosen].probabilities(validation.texts))
-    save_answers(validation.labels, answers, root)
+    probabilities = np.array(models[chosen].probabilities(validation.texts))
+    answers = rows.spec.outcome.tabulate(validation.labels.tolist(), probabilities, None)
+    pd.DataFrame(answers).to_csv(root / PREDICTIONS, index=False)
     shutil.rmtree(root / CHOSEN, ignore_errors=True)  # of the same search, run before
     place = models[chosen].save(root / CHOSEN)
     speedup = chosen.speed / candidates[0].speed
@@ -153,13 +149,6 @@ def list_ratios(uncut: Job, sites: list[str], cuts: Sequence[float]) -> list[flo
     if left_out := [f"{ratio:g}" for ratio in cuts if ratio not in reached]:
         log.info("left out: ratio %s, beyond prune.sites=%s", ", ".join(left_out), sites)
     return reached
-
-
-def save_answers(labels: Labels, probabilities: NDArray[np.float64], folder: Path) -> None:
-    """What the chosen model predicts on the validation split, as a job leaves it."""
-    predicted, confidence = probabilities.argmax(1), probabilities.max(1)
-    table = pd.DataFrame({"label": labels, "predicted": predicted, "probability": confidence})
-    table.to_csv(folder / PREDICTIONS, index=False)
 
 
 def make_result(

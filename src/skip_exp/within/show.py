@@ -52,20 +52,6 @@ class Line:
     is_chosen: bool = False
 
 
-def describe_model(
-    each: Candidate, predicted: Labels, speed: Speed, mb: float, *, is_chosen: bool
-) -> Line:
-    return Line(
-        model=each.name,
-        select=each.select,
-        predicted=predicted,
-        speed=speed,
-        mb=mb,
-        candidate=each,
-        is_chosen=is_chosen,
-    )
-
-
 def to_frame(lines: Sequence[Line], validation: Split) -> pd.DataFrame:
     """A row per line: scores as fractions with 95 % intervals over rows, speed and size.
 
@@ -149,7 +135,7 @@ def draw(frame: pd.DataFrame, metric: str) -> Figure:
         label=f"chosen: {chosen['model']}",
     )
     axes.margins(0.15)
-    axes.legend(frameon=False, fontsize=8)
+    figure.legend(loc="outside upper center", ncols=3, frameon=False, fontsize=8)
     return figure
 
 
@@ -167,13 +153,9 @@ def to_text(frame: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
         times.append("-" if pd.isna(row["ms"]) else f"{row['ms']:.2f} ({row['ms_p95']:.2f})")
     text["validation"] = scores
     text["ms, one text (95 %)"] = times
-    text["texts/s"] = [_round(value, ",.0f") for value in shown["texts_per_s"]]
-    text["MB"] = [_round(value, ".1f") for value in shown["mb"]]
+    for name, column, form in (("texts/s", "texts_per_s", "{:,.0f}"), ("MB", "mb", "{:.1f}")):
+        text[name] = shown[column].map(form.format).replace("nan", "-")
     return text
-
-
-def _round(value: float, form: str) -> str:
-    return "-" if pd.isna(value) else format(value, form)
 
 
 def tell(

@@ -47,8 +47,8 @@ def weigh(cfg: Config, skill: Skill, result: Any) -> None:
     for (state, column, ratio, model), speed in zip(models, speeds, strict=False):
         each = Candidate(ratio, REFERENCE, result["select"][state], 0.0, speed.rate("one"))
         predicted, is_final = answers[column].to_numpy(), state == "final"
-        line = show.describe_model(each, predicted, speed, model.megabytes, is_chosen=is_final)
-        lines.append(line)
+        made = each.name, each.select, predicted, speed, model.megabytes, each
+        lines.append(show.Line(*made, is_chosen=is_final))
     frame = show.to_frame(lines, validation)
     names = [line.model for line in lines if line.candidate]
     show.tell(frame, names, validation, show.judge_baselines(frame, contended=contended))
