@@ -101,7 +101,8 @@ def test_every_sweep_composes_with_every_value(sweep: Path) -> None:
 # --- recipes ------------------------------------------------------------------------------------
 
 ABSENT = {  # what a job may do without; nothing else is null
-    *("task.start", "tune.start", "backbone.layers", "prune.target_speedup", "prune.within"),
+    *("task.start", "tune.start", "backbone.layers"),
+    *("prune.target_speedup", "prune.within", "prune.layers"),
     *("data.dir", "data.train_rows", "data.sep", "task.group", "sweep.id"),
     *("logger.project", "logger.entity", "logger.group", "logger.notes"),
 }
@@ -202,6 +203,8 @@ def test_the_schema_knows_the_names_of_the_registries() -> None:
         ({"ratio": 0.1 + 0.2}, Goal(ratio=0.3), "0.3"),
         ({"target_speedup": 2.0}, Goal(target_speedup=2.0), "2x"),
         ({"within": 1.0}, Goal(within=1.0), "within1"),
+        ({"ratio": 0.9, "layers": 3}, Goal(ratio=0.9), "0.9-3layers"),
+        ({"within": 1.0, "layers": 3}, Goal(within=1.0), "within1-3layers"),
     ],
 )
 def test_what_prune_asks_for_is_one_goal(asked: dict[str, Any], goal: Goal, name: str) -> None:
@@ -240,6 +243,7 @@ prune.ratio=-0.1
 prune.sites=[mlp]
 prune.allocation=best
 prune.round_to=0
+prune.layers=0
 prune.target_speedup=0.5
 prune.target_speedup=2 backbone.layers=3
 prune.within=-1

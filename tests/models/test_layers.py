@@ -1,4 +1,4 @@
-"""``backbone.layers``: the first layers of a backbone are a backbone of their own."""
+"""The first layers of a backbone are a backbone of their own, from the start or after a cut."""
 
 from pathlib import Path
 
@@ -6,18 +6,26 @@ import pytest
 import torch
 from transformers import AutoModel, T5EncoderModel
 
-from skip_exp import Skill, SkipForSequenceClassification
+from skip_exp import OnnxSkill, Skill, SkipForSequenceClassification
 from skip_exp.backbones.load import load_backbone
+from skip_exp.backbones.readout import build_readout
 from skip_exp.commands.export import main
 from skip_exp.errors import ConfigError
+from skip_exp.models.prompts import PrefixPrompt
 from skip_exp.models.shapes import shapes_of
+from skip_exp.models.soft_prompt import SoftPromptModel
+from skip_exp.models.start import new_prompt
+from skip_exp.models.trained import trainable_state
+from skip_exp.pruning.surgery import cut
+from skip_exp.skill.export.huggingface.convert import to_huggingface
 from skip_exp.skill.rebuild import whole_model
 from tests.helpers import tiny
-from tests.helpers.saved import Saved, save_backbone, save_tiny_skill
+from tests.helpers.saved import Saved, save_backbone, save_tiny_skill, some_keep
 from tests.helpers.tiny import KINDS, tiny_batch, tiny_inputs
 
 READOUT = dict.fromkeys(KINDS, "head") | {"roberta": "mlm", "modernbert": "mlm", "t5": "seq2seq"}
-TEXTS = ["a warm film", "dull", "w1 w2 w3"]
+WORDS = ("no", "yes")
+TEXTS = ["a warm film", "dull"]
 
 
 @pytest.fixture(autouse=True)
@@ -67,6 +75,34 @@ def test_it_computes_what_the_whole_one_does_up_to_there(tmp_path: Path, kind: s
     torch.testing.assert_close(found[real], expected[real], atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize("kind", [*KINDS, "xlm-roberta"])
+@pytest.mark.parametrize("prompt", ["input", "prefix"])
+def test_a_cut_to_the_first_layers_is_a_cut_of_them(tmp_path: Path, kind: str, prompt: str) -> None:
+    """In logits and in what is trained, T5's decoder included; the whole model stays."""
+    path, family = str(save_backbone(tmp_path, kind)), kind.split("_")[0]
+    readout, batch = READOUT.get(kind, "head"), tiny_inputs(kind)
+    models = []
+    for layers in (None, 3):
+        b = load_backbone("b", path, family, readout, layers)
+        decoder = readout == "seq2seq"
+        soft = new_prompt(prompt, b.model, b.family, torch.arange(10, 14), decoder)
+        torch.manual_seed(0)
+        models.append(SoftPromptModel(b.model, b.family, soft, build_readout(b, 2, WORDS)).eval())
+    whole, short = models
+    if isinstance(whole.prompt, PrefixPrompt):  # a decoder's depends on the encoder's last layer
+        for i, name in enumerate(short.prompt.names):
+            j = whole.prompt.names.index(name)
+            for part in ("keys", "values"):
+                getattr(short.prompt, part)[i] = getattr(whole.prompt, part)[j]
+    before, keep = whole(**batch), some_keep(whole, vanish=True)
+    found, expected = cut(whole, keep, 3), cut(short, keep)
+    assert torch.equal(found(**batch), expected(**batch))
+    assert trainable_state(found).keys() == trainable_state(expected).keys()
+    configs = [to_huggingface(model, "ab").config for model in (found, expected)]
+    assert configs[0].backbone == configs[1].backbone and configs[0].kept == configs[1].kept
+    assert torch.equal(whole(**batch), before)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_skill_and_its_export_need_no_more_layers(tmp_path: Path, kind: str) -> None:
     saved = skill_of_three_layers(tmp_path, kind)
@@ -82,3 +118,13 @@ def test_a_skill_and_its_export_need_no_more_layers(tmp_path: Path, kind: str) -
     with torch.no_grad():
         found = alone(**batch).logits
         torch.testing.assert_close(found, saved.model(**batch), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS)
+def test_its_onnx_export_answers_alike(tmp_path: Path, kind: str) -> None:
+    pytest.importorskip("onnxscript")
+    skill = Skill.load(skill_of_three_layers(tmp_path, kind).folder)
+    served = OnnxSkill.load(skill.export(tmp_path / "onnx", "onnx"))
+    expected = pytest.approx(skill.probabilities(TEXTS), abs=1e-4)
+    assert served.probabilities(TEXTS) == expected

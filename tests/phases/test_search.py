@@ -19,10 +19,10 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 
 
 def test_the_ratios_end_where_the_sites_do() -> None:
-    assert list_ratios(0.04) == [0.01, 0.02, 0.03, 0.04]
-    assert list_ratios(0.0399)[-1] == 0.03
-    assert list_ratios(1.0)[-1] == 0.99
-    assert list_ratios(0.009) == []
+    assert list_ratios(0, 0.04) == [0.01, 0.02, 0.03, 0.04]
+    assert list_ratios(0.021, 0.0399) == [0.03]
+    assert list_ratios(0, 1.0)[-1] == 0.99
+    assert list_ratios(0, 0.009) == []
 
 
 def test_a_speed_up_is_measured_on_the_cut_model_itself(

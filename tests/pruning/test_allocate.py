@@ -41,6 +41,17 @@ def test_what_stays_by_hand(
     assert [kept.tolist() for kept in keep.values()] == [first, second]
 
 
+@pytest.mark.parametrize(("ratio", "first"), [(0.5, [0, 1, 2, 3]), (0.75, [0, 3])])
+def test_later_layers_go_first_by_hand(ratio: float, first: list[int]) -> None:
+    """The second layer is 42 of 84 parameters: 21 more are two units of the first."""
+    relevance = RELEVANCE | {"encoder.1.ffn": torch.full((4,), torch.nan)}
+    keep = allocate(relevance, FFN, ratio=ratio, sites=["ffn"], round_to=1, layers=1)
+    assert {site: kept.tolist() for site, kept in keep.items()} == {
+        "encoder.0.ffn": first,
+        "encoder.1.ffn": [],
+    }
+
+
 @pytest.mark.parametrize("allocation", ["global", "uniform"])
 def test_ties_take_no_more_than_was_asked_for(allocation: str) -> None:
     """0.5 of 84 is 42 parameters, four of eight equal units; the same ones every time."""
@@ -96,6 +107,9 @@ def test_shapes_count_what_the_model_has() -> None:
     ("options", "told"),
     [
         ({"ratio": 0.97}, r"^prune\.ratio=0\.97: .*0\.952"),
+        ({"layers": 3}, r"^prune\.layers=3: .* 2"),
+        ({"layers": 1, "ratio": 0.49}, r"^prune\.ratio=0\.49: .*0\.5 "),
+        ({"layers": 1, "ratio": 0.98}, r"^prune\.ratio=0\.98: .*0\.976"),
         ({"sites": ["neurons"]}, r"^prune\.sites=\['neurons'\]: "),
         ({"sites": []}, r"prune\.sites=\[\]"),
         ({"allocation": "fair"}, r"prune\.allocation=fair: "),

@@ -14,7 +14,6 @@ from typing import Any
 
 import torch
 import transformers
-from torch import nn
 from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
 from transformers.modeling_utils import PreTrainedModel
 from xxhash import xxh3_128
@@ -22,7 +21,7 @@ from xxhash import xxh3_128
 from skip_exp.backbones.embedded import find_embedded_folder
 from skip_exp.errors import ConfigError, SkipError, first_line
 from skip_exp.models.families import FAMILIES
-from skip_exp.models.family import Family, HFModel, weights_of
+from skip_exp.models.family import Family, weights_of
 from skip_exp.models.readouts import READOUT_CLASSES
 from skip_exp.utils.files import Stamp, stamp
 from skip_exp.utils.hub import explain_failure, hub_reachable, offline_if_unreachable
@@ -116,7 +115,11 @@ def _load_cached(
         )
     model, tokenizer = _load(path, family, readout)
     if layers is not None:
-        _keep_first(model, described, layers)
+        most = described.depth(model)
+        if layers > most:
+            why = f"must be at most {most}, all that there are"
+            raise ConfigError("backbone.layers", layers, why)
+        described.keep_first(model, layers)
     described.prepare(model)
     note = NOTES.get(path, "")
     if note:
@@ -126,25 +129,6 @@ def _load_cached(
 
 
 load_backbone.cache_clear = _load_cached.cache_clear  # type: ignore[attr-defined]
-
-
-def _keep_first(model: HFModel, family: Family, count: int) -> None:
-    """Drop all but the first ``count`` layers of every stack; raises ConfigError if it has fewer.
-
-    T5's final norms stay.
-    """
-    stacks = [stack for stack in family.layers(model) if isinstance(stack, nn.ModuleList)]
-    most = min(map(len, stacks))
-    if count > most:
-        raise ConfigError("backbone.layers", count, f"must be at most {most}, all that there are")
-    for stack in stacks:
-        del stack[count:]
-    config = model.config  # an export is rebuilt from it
-    for key in ("num_hidden_layers", "num_decoder_layers"):
-        if hasattr(config, key):
-            setattr(config, key, count)
-    if hasattr(config, "layer_types"):
-        config.layer_types = config.layer_types[:count]
 
 
 def _source(path: str) -> str:

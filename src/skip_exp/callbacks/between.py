@@ -74,6 +74,7 @@ class PruningCallback(Callback):
         sites: what is pruned: ffn, heads, or both.
         allocation: ``global`` or ``uniform`` over layers, or a custom ``module.function``.
         round_to: step in which FFN units go.
+        layers: later layers go first, whole, and count towards the ratio; None: there are none.
 
     Attributes:
         keep: {site: indices that stay}; empty before the callback ran.
@@ -86,16 +87,18 @@ class PruningCallback(Callback):
         sites: Sequence[str] = ("ffn", "heads"),
         allocation: str = "global",
         round_to: int = 8,
+        layers: int | None = None,
     ) -> None:
         self.relevance = relevance
         self.ratio = ratio
         self.sites = [*sites]
         self.allocation = allocation
         self.round_to = round_to
+        self.layers = layers
         self.keep: Keep = {}
 
     def setup(self, trainer: L.Trainer, pl_module: Any, stage: str) -> None:
-        """Cut the model. Raises ConfigError: the sites cannot reach the ratio."""
+        """Cut the model. Raises ConfigError: the sites and layers cannot reach the ratio."""
         if self.keep:
             return
         model = _model_of(trainer, pl_module)
@@ -106,8 +109,9 @@ class PruningCallback(Callback):
             sites=self.sites,
             allocation=self.allocation,
             round_to=self.round_to,
+            layers=self.layers,
         )
-        pl_module.model = cut(model, keep)
+        pl_module.model = cut(model, keep, self.layers)
         self.keep = keep
 
 

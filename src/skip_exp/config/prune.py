@@ -36,6 +36,9 @@ class PruneConfig:
     sites: list[str] = key(lambda: ["ffn", "heads"], f"What is pruned: some of {', '.join(KINDS)}.")
     allocation: str = key("global", "global or uniform over layers, or a custom module.function.")
     round_to: int = key(8, "Step in which FFN units go: widths stay multiples of it.")
+    layers: int | None = key(
+        None, "Remove whole layers after this many, in T5's decoder too, then cut to the ratio."
+    )
 
     @property
     def goal(self) -> Goal:
@@ -60,6 +63,8 @@ class PruneConfig:
             raise ConfigError("prune.within", within, "must be 0 to 100 points")
         one_of("prune.fastest", self.fastest, FASTEST)
         positive("prune", self, round_to=10**6)
+        if self.layers is not None:
+            positive("prune", self, layers=1000)
         # A custom function is looked up when its job starts: an import may take seconds.
         if self.allocation not in ALLOCATIONS and "." not in self.allocation:
             allowed = f"must be one of {', '.join(ALLOCATIONS)}, or a custom module.function"
@@ -69,10 +74,12 @@ class PruneConfig:
 
 
 def name_goal(prune: Mapping[str, Any]) -> str:
-    """``0.5``, ``2x`` or ``within1``: the goal in names of folders, of settings not yet checked."""
-    speedup, within, ratio = prune.get("target_speedup"), prune.get("within"), prune["ratio"]
-    if within is not None:
-        return f"within{within:g}" if isinstance(within, float) else f"within{within}"
-    if speedup is not None:
-        return f"{speedup:g}x" if isinstance(speedup, float) else f"{speedup}x"
-    return str(round(ratio, DIGITS) if isinstance(ratio, float) else ratio)
+    """``0.5``, ``2x``, ``within1`` or ``0.9-3layers``: the goal in names of folders.
+
+    The settings are not yet checked.
+    """
+    kind = next(k for k in ("within", "target_speedup", "ratio") if prune.get(k) is not None)
+    value = f"{prune[kind]:g}" if isinstance(prune[kind], float) else prune[kind]
+    goal = {"within": f"within{value}", "target_speedup": f"{value}x", "ratio": f"{value}"}[kind]
+    layers = prune.get("layers")
+    return goal if layers is None else f"{goal}-{layers}layers"

@@ -83,6 +83,22 @@ class Family:
         """List the stacks of layers in use, the encoder's first, and their final norms."""
         raise NotImplementedError
 
+    def depth(self, model: HFModel) -> int:
+        """Number of layers, of the shorter stack where there are two."""
+        return min(len(x) for x in self.layers(model) if isinstance(x, nn.ModuleList))
+
+    def keep_first(self, model: HFModel, count: int) -> None:
+        """Drop all but the first ``count`` layers of every stack, in place; final norms stay."""
+        for stack in self.layers(model):
+            if isinstance(stack, nn.ModuleList):
+                del stack[count:]
+        config = model.config  # an export is rebuilt from it
+        for key in ("num_hidden_layers", "num_decoder_layers"):
+            if hasattr(config, key):
+                setattr(config, key, count)
+        if hasattr(config, "layer_types"):
+            config.layer_types = config.layer_types[:count]
+
     def encode(self, model: HFModel, embeds: Tensor, mask: Mask, types: Tensor | None) -> Tensor:
         """Hidden states [B, T, H] of embeddings [B, T, H] and token ``types`` [B, T]."""
         raise NotImplementedError

@@ -8,8 +8,11 @@ from .sites import Keep
 from .soft_prompt import SoftPromptModel
 
 
-def narrow(model: SoftPromptModel, keep: Keep) -> None:
+def narrow(model: SoftPromptModel, keep: Keep, layers: int | None = None) -> None:
     """Keep only the neurons in ``keep`` (see :func:`skip_exp.pruning.surgery.cut`)."""
+    if layers is not None:
+        model.family.keep_first(model.backbone, layers)
+        model.prompt.keep_first(layers)
     for block in model.blocks():
         kept = keep.get(block.name.site)
         if kept is None:

@@ -18,7 +18,7 @@ class SoftPrompt(nn.Module):
     """Base class of all prompts: zero tokens, no effect.
 
     A prompt at the input overrides ``build``, ``length`` and ``embed``. A prompt of keys and values
-    overrides ``build``, ``length``, ``install`` and ``cut``.
+    overrides ``build``, ``length``, ``install``, ``cut`` and ``keep_first``.
 
     Attributes:
         at_input: whether its tokens stand before the text at the encoder's input. Otherwise they
@@ -59,6 +59,9 @@ class SoftPrompt(nn.Module):
 
     def cut(self, keep: Keep) -> None:
         """Keep what the backbone keeps, in place (see :func:`narrow`)."""
+
+    def keep_first(self, layers: int) -> None:
+        """Drop what belongs to later layers, in place."""
 
 
 class NoPrompt(SoftPrompt):
@@ -127,6 +130,12 @@ class PrefixPrompt(SoftPrompt):
                 for parameters in (self.keys, self.values):
                     kept = parameters[i].detach()[:, heads.to(parameters[i].device)]
                     parameters[i] = nn.Parameter(kept.contiguous())
+
+    def keep_first(self, layers: int) -> None:
+        left = [i for i, name in enumerate(self.names) if name.layer < layers]
+        self.names = [self.names[i] for i in left]
+        self.keys = nn.ParameterList(self.keys[i] for i in left)
+        self.values = nn.ParameterList(self.values[i] for i in left)
 
 
 PROMPT_CLASSES: dict[str, type[SoftPrompt]] = {  # by `prompt.kind`

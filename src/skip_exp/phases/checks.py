@@ -32,9 +32,13 @@ def check(cfg: Config, backbone: Backbone) -> None:
     blocks = backbone.family.blocks(backbone.model)
     if not blocks:
         raise SkipError(f"backbone={backbone.name}: has no layers")
-    prune, ratio = cfg.prune, cfg.prune.goal.ratio or 0.0  # a speed-up is checked once timed
-    sizes = [shape_of(block) for block in blocks]
-    allocate.check(sizes, ratio=ratio, sites=prune.sites, allocation=prune.allocation)
+    allocate.check(
+        [shape_of(block) for block in blocks],
+        ratio=cfg.prune.goal.ratio,
+        sites=cfg.prune.sites,
+        allocation=cfg.prune.allocation,
+        layers=cfg.prune.layers,
+    )
 
 
 def _check_classes(labels: list[str], classes: dict[Any, str]) -> None:

@@ -14,8 +14,10 @@ import torch
 from torch import nn
 
 from skip_exp import results
+from skip_exp.backbones.load import load_backbone
 from skip_exp.cache.store import Entry, pack_files
 from skip_exp.config.names import STATES
+from skip_exp.config.schema import backbone_label
 from skip_exp.data.rows import get_labels
 from skip_exp.logger import picture
 from skip_exp.models import lora
@@ -191,6 +193,9 @@ def _parameters(model: SoftPromptModel) -> int:
 def skill_record(job: Job, final: SoftPromptModel, result: Result) -> SkillRecord:
     """The record that is stored in the skill file."""
     spec, b, prompt = job.data.spec, job.backbone, job.cfg.prompt
+    if job.cfg.prune.layers is not None:  # it needs no more than these
+        name = backbone_label(job.cfg.backbone.name, job.cfg.prune.layers)
+        b = load_backbone(name, b.path, b.family.name, b.readout, job.cfg.prune.layers)
     factors = lora.factors(final.backbone)
     return SkillRecord(
         task=spec.name,

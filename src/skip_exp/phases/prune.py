@@ -42,6 +42,7 @@ def prune(
         sites=settings.sites,
         allocation=settings.allocation,
         round_to=settings.round_to,
+        layers=settings.layers,
     )
     L.seed_everything(seed, verbose=False)  # a custom allocation may draw at random
     return Pruned(act_between(trainer, dense, callback), callback.keep)

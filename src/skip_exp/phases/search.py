@@ -20,7 +20,7 @@ from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.phases.benchmark import compare
 from skip_exp.phases.job import Job
 from skip_exp.phases.prune import prune
-from skip_exp.pruning.allocate import most
+from skip_exp.pruning.allocate import bounds
 from skip_exp.utils.timing import describe_place
 
 log = logging.getLogger(__name__)
@@ -42,11 +42,13 @@ def search(
     Raises:
         ConfigError: a speed-up that cannot be reached.
     """
-    target, probes = job.cfg.prune.target_speedup, dict[str, Entry]()
+    settings, probes = job.cfg.prune, dict[str, Entry]()
+    target = settings.target_speedup
     assert target is not None
+    low, high = bounds(shapes_of(dense.value), settings.sites, settings.layers)
     if target == 1:
-        return 0.0, {}, True
-    ratios = list_ratios(most(shapes_of(dense.value), job.cfg.prune.sites))
+        return low, {}, True
+    ratios = list_ratios(low, high)
 
     def is_fast(ratio: float) -> bool:
         probes[f"{ratio:g}"] = entry = _probe(job, dense, relevance, ratio)
@@ -62,9 +64,9 @@ def search(
     return ratios[found], speedups, all(entry.keep for entry in probes.values())
 
 
-def list_ratios(limit: float) -> list[float]:
-    """The ratios to choose from: ``1 / RATIO_STEPS`` apart, up to ``limit``, without 0."""
-    return [i / RATIO_STEPS for i in range(1, RATIO_STEPS) if i / RATIO_STEPS <= limit]
+def list_ratios(low: float, high: float) -> list[float]:
+    """The ratios to choose from: ``1 / RATIO_STEPS`` apart, ``low`` to ``high``, without 0."""
+    return [i / RATIO_STEPS for i in range(1, RATIO_STEPS) if low <= i / RATIO_STEPS <= high]
 
 
 def _probe(

@@ -1,10 +1,13 @@
 """Choose what to keep, from relevance and a budget. No model is changed and no data is read."""
 
+import math
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import cast
 
+import torch
 from torch import Tensor
 
 from skip_exp.config.checks import import_part
@@ -32,6 +35,7 @@ def allocate(
     sites: list[str],
     allocation: str = "global",
     round_to: int = 8,
+    layers: int | None = None,
 ) -> Keep:
     """Choose the neurons to keep, so that ``ratio`` of the block parameters is removed.
 
@@ -50,39 +54,76 @@ def allocate(
             cross-attention apart), and every kind loses the same fraction; ``uniform`` removes the
             same fraction from every site; or a custom order as ``module.function``.
         round_to: step in which FFN units are removed, so that widths stay multiples of it.
+        layers: later layers go first, whole; None: there are none.
 
     Returns:
         keep, see :func:`skip_exp.pruning.surgery.cut`.
 
     Raises:
-        ConfigError: ``ratio`` is beyond what ``sites`` can reach, or an unknown choice.
+        ConfigError: ``sites`` and ``layers`` cannot reach ``ratio``, or an unknown choice.
         SkipError: a relevance is not finite.
     """
-    check(sizes, ratio=ratio, sites=sites, allocation=allocation)
-    groups = _groups(relevance, sizes, sites, round_to)
-    max_removed = ratio * sum(shape.parameters for shape in sizes)
+    check(sizes, ratio=ratio, sites=sites, allocation=allocation, layers=layers)
+    left = _first_layers(sizes, layers)
+    groups = _groups(relevance, left, sites, round_to)
+    total = _count_parameters(sizes)
+    max_removed = ratio * total - (total - _count_parameters(left))
     removed = _fill(_order_groups(groups, allocation), max_removed)
-    return {
+    keep: Keep = {
         site: top(relevance[site], removed.get(site, 0))
         for site in dict.fromkeys(group.site for group in groups)
     }
+    gone = {shape.name.site: torch.arange(0) for shape in sizes if shape not in left}
+    return keep | gone
 
 
-def check(sizes: list[Shape], *, ratio: float, sites: list[str], allocation: str) -> None:
-    """Raise ConfigError for what :func:`allocate` cannot do, before any work is spent."""
+def check(
+    sizes: list[Shape],
+    *,
+    ratio: float | None,
+    sites: list[str],
+    allocation: str,
+    layers: int | None = None,
+) -> None:
+    """Raise ConfigError for what :func:`allocate` cannot do, before any work is spent.
+
+    A ``ratio`` that is None is not known yet.
+    """
     if not sites or set(sites) - set(KINDS):
         raise ConfigError("prune.sites", list(sites), f"must be some of {', '.join(KINDS)}")
     order_of(allocation)
-    limit = most(sizes, sites)
-    if ratio > limit:
-        why = f"with prune.sites={list(sites)} at most {int(limit * 1000) / 1000} can be reached"
+    if layers is not None:
+        depth = min(Counter(s.name.stack for s in sizes if s.name.part == "ffn").values())
+        if layers > depth:
+            why = f"must be at most {depth}, all that there are"
+            raise ConfigError("prune.layers", layers, why)
+    low, high = bounds(sizes, sites, layers)
+    if ratio is not None and ratio < low:
+        why = f"with prune.layers={layers} at least {math.ceil(low * 1000) / 1000} is removed"
         raise ConfigError("prune.ratio", ratio, why)
+    if ratio is not None and ratio > high:
+        why = f"with prune.sites={list(sites)} at most {int(high * 1000) / 1000} can be reached"
+        raise ConfigError("prune.ratio", ratio, why)
+
+
+def bounds(sizes: list[Shape], sites: list[str], layers: int | None = None) -> tuple[float, float]:
+    """The ratio that ``layers`` removes, and the largest one that ``sites`` can reach then."""
+    left, total = _first_layers(sizes, layers), _count_parameters(sizes)
+    least = sum(s.rest if s.name.site.kind in sites else s.parameters for s in left)
+    return (total - _count_parameters(left)) / total, 1 - least / total
 
 
 def most(sizes: list[Shape], sites: list[str]) -> float:
     """The largest ratio that ``sites`` can reach."""
-    least = sum(s.rest if s.name.site.kind in sites else s.parameters for s in sizes)
-    return 1 - least / sum(shape.parameters for shape in sizes)
+    return bounds(sizes, sites)[1]
+
+
+def _first_layers(sizes: list[Shape], layers: int | None) -> list[Shape]:
+    return [shape for shape in sizes if layers is None or shape.name.layer < layers]
+
+
+def _count_parameters(sizes: list[Shape]) -> int:
+    return sum(shape.parameters for shape in sizes)
 
 
 def _groups(

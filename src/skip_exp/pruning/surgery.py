@@ -6,7 +6,7 @@ from skip_exp.models.sites import Keep
 from skip_exp.models.soft_prompt import SoftPromptModel
 
 
-def cut(model: SoftPromptModel, keep: Keep) -> SoftPromptModel:
+def cut(model: SoftPromptModel, keep: Keep, layers: int | None = None) -> SoftPromptModel:
     """Build a smaller copy of ``model`` with only the neurons in ``keep``.
 
     Example:
@@ -19,8 +19,10 @@ def cut(model: SoftPromptModel, keep: Keep) -> SoftPromptModel:
             prompt and the factors of low-rank updates are cut alike.
         keep: site -> sorted indices of its units or heads. A site that is absent keeps everything.
             The sublayer of an empty site adds only its bias.
+        layers: how many of the first layers to keep in every stack; None: all. Later ones go whole,
+            norms included, whatever ``keep`` says.
     """
     smaller = model.copy()
     with unmerge_within(smaller.backbone):
-        narrow(smaller, keep)
+        narrow(smaller, keep, layers)
     return smaller

@@ -85,7 +85,7 @@ LEFT_OUT_GROUPS = ("logger.", "cache.", "sweep.", "task.hub.", "task.files.")
 # Where one of these is set, each job searched for its ratio.
 GOALS = [f"{PREFIX}prune.{goal}" for goal in ("within", "target_speedup")]
 # Named wherever they are set, even where the other results lack the key.
-NAMED = [*GOALS, f"{PREFIX}data.train_rows"]
+NAMED = [*GOALS, f"{PREFIX}prune.layers", f"{PREFIX}data.train_rows"]
 
 
 def load(paths: Iterable[Path | str]) -> pd.DataFrame:
@@ -209,7 +209,7 @@ def comparable(config: Mapping[str, Any]) -> dict[str, str]:
 def variants(frame: pd.DataFrame) -> list[str]:
     """Per row the config values that not all results of its task, backbone and method share.
 
-    The goal of a search for the ratio and a limit on train rows are always named.
+    The goal of a search for the ratio, a limit on layers and one on train rows are always named.
     """
     config = frame[[name for name in frame if str(name).startswith(PREFIX)]]
     config = config.loc[:, [name in NAMED or config[name].nunique() > 1 for name in config]]
