@@ -28,8 +28,8 @@ from transformers import BertConfig, ModernBertConfig, RobertaConfig, T5Config, 
 from benchmarks.models import config, keep_at, prompted
 from benchmarks.timing import side_by_side
 from skip_exp.forms.registry import list_available
-from skip_exp.models.cost import random_batch
 from skip_exp.models.families import FAMILIES
+from skip_exp.models.shapes import random_batch
 from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.pruning.surgery import cut
 from skip_exp.skill.export.onnx.int8 import quantise

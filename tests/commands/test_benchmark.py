@@ -14,7 +14,7 @@ import pytest
 from skip_exp import results
 from skip_exp.commands import benchmark
 from skip_exp.config.schema import BenchmarkConfig
-from skip_exp.models.cost import flops
+from skip_exp.models.shapes import flops
 from skip_exp.phases import benchmark as phase
 from skip_exp.phases.benchmark import compare
 from skip_exp.pruning.surgery import cut

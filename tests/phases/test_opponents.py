@@ -50,10 +50,10 @@ def test_a_part_can_be_cut_like_a_whole(toy: list[str], tmp_path: Path) -> None:
     assert set(result["keep_sizes"]) == {"encoder.0.ffn", "encoder.0.self.heads"}
 
 
-@pytest.mark.parametrize("recipe", ["skip", "strong"])
+@pytest.mark.parametrize("recipe", ["skip", "skip retune.train=lora", "strong"])
 def test_later_layers_go_after_tuning(toy: list[str], tmp_path: Path, recipe: str) -> None:
     """They count towards the ratio, and the skill and its exports do without them."""
-    own = [f"experiment={recipe}", *SMALL, "tune.epochs=1", "retune.epochs=1"]
+    own = [*f"experiment={recipe}".split(), *SMALL, "tune.epochs=1", "retune.epochs=1"]
     own += ["retune.copies=1", "prune.layers=1", "prune.ratio=0.7"]
     result = pipeline.run(toy_job(toy, tmp_path, "job", *own))
     assert result["ratio_reached"] == result["params"]["block_pruned"] <= 0.7

@@ -110,8 +110,6 @@ def test_shapes_count_what_the_model_has() -> None:
         ({"layers": 3}, r"^prune\.layers=3: .* 2"),
         ({"layers": 1, "ratio": 0.49}, r"^prune\.ratio=0\.49: .*0\.5 "),
         ({"layers": 1, "ratio": 0.98}, r"^prune\.ratio=0\.98: .*0\.976"),
-        ({"sites": ["neurons"]}, r"^prune\.sites=\['neurons'\]: "),
-        ({"sites": []}, r"prune\.sites=\[\]"),
         ({"allocation": "fair"}, r"prune\.allocation=fair: "),
     ],
 )

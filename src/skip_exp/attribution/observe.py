@@ -1,7 +1,7 @@
 """Reading and replacing the activations of every site during a forward pass."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 
@@ -12,7 +12,6 @@ from torch.utils.hooks import RemovableHandle
 from skip_exp.attribution.target import true_label
 from skip_exp.data.batches import Batch
 from skip_exp.models.family import AttentionBlock
-from skip_exp.models.hooks import hold_hooks
 from skip_exp.models.sites import Sublayer
 from skip_exp.models.soft_prompt import SoftPromptModel
 
@@ -111,7 +110,9 @@ def observe(
         activations[name] = taps_by_name[name].view(x)
         return activations[name].view(x.shape)
 
-    with hold_hooks(tap.hook(partial(store, name)) for name, tap in taps_by_name.items()):
+    with ExitStack() as hooks:
+        for name, tap in taps_by_name.items():
+            hooks.enter_context(tap.hook(partial(store, name)))
         yield activations
 
 

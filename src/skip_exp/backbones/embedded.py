@@ -44,12 +44,6 @@ def find_shipped_skill(name: str, backbone: str) -> Path | None:
     return folder if Path(name).name == name and folder.is_dir() else None
 
 
-def list_shipped_skills() -> str:
-    """The skills of the package, with their backbones, for messages."""
-    names = (folder.name.rpartition("-") for folder in sorted(SKILLS.glob("*-*")))
-    return ", ".join(f"{name} (of {backbone})" for name, _, backbone in names)
-
-
 @lru_cache(maxsize=1)
 def minilm_folder() -> Path:
     """Find MiniLM's config, tokenizer and weights, in its package or on the hub; once per process.

@@ -5,17 +5,19 @@ calls ``setup`` again in each pass of a trainer, such as ``test`` after ``fit``.
 """
 
 import copy
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import lightning as L
+import numpy as np
+import torch
 from lightning.fabric.utilities import move_data_to_device
 from lightning.pytorch.callbacks import Callback
+from torch import Tensor
 
-from skip_exp.attribution.relevance import check_relevance
 from skip_exp.data.batches import Batch
 from skip_exp.models.shapes import shapes_of, site_sizes
-from skip_exp.models.sites import Keep, Relevance
+from skip_exp.models.sites import Keep, Relevance, Site
 from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.pruning.allocate import allocate
 from skip_exp.pruning.surgery import cut
@@ -119,3 +121,43 @@ def _model_of(trainer: L.Trainer, module: Any) -> SoftPromptModel:
     """The module's model, on the device that Lightning moves it to after `setup`."""
     model: SoftPromptModel = module.model
     return model.to(trainer.strategy.root_device)
+
+
+def check_relevance(found: Any, sizes: Mapping[Site, int]) -> Relevance:
+    """The scores that a method returned, as relevance: fp32 on the CPU.
+
+    Args:
+        found: {site: scores}, as tensors or NumPy arrays.
+        sizes: the number of neurons of each site.
+
+    Raises:
+        ValueError: not a mapping, a missing or unknown site, scores of a wrong shape or not finite,
+            or all equal, which would prune in arbitrary order.
+    """
+    if not isinstance(found, Mapping):
+        raise ValueError(f"must return {{site: scores}}, found {type(found).__name__}")
+    if unknown := [str(site) for site in found if site not in sizes]:
+        raise ValueError(f"{unknown[0]}: no such site; there are {', '.join(list(sizes)[:4])}, ...")
+    relevance: Relevance = {}
+    for site, size in sizes.items():
+        relevance[site] = _check_scores(site, found.get(site), size)
+    values = torch.cat(list(relevance.values()))
+    if len(values) > 1 and bool((values == values[0]).all()):
+        raise ValueError(
+            f"all {len(values)} scores are {values[0]:g}: pruning needs different scores"
+        )
+    return relevance
+
+
+def _check_scores(site: Site, scores: Any, size: int) -> Tensor:
+    if not isinstance(scores, Tensor | np.ndarray):
+        what = "nothing" if scores is None else type(scores).__name__
+        raise ValueError(f"{site}: found {what}, needed a tensor [{size}]")
+    if tuple(scores.shape) != (size,):
+        raise ValueError(f"{site}: found scores {list(scores.shape)}, needed [{size}]")
+    tensor = torch.as_tensor(scores).detach().to("cpu", torch.float32)
+    if bad := int((~tensor.isfinite()).sum()):
+        raise ValueError(
+            f"{site}: {bad} of {tensor.numel()} scores are not finite, as after a fit that diverged"
+        )
+    return tensor

@@ -3,13 +3,13 @@
 Only these draw random numbers or compute: a skill may be loaded while another thread trains.
 """
 
+from contextlib import ExitStack
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from .family import AttentionBlock, Family, HFModel
-from .hooks import hold_hooks
 from .prompts import PROMPT_CLASSES, InputPrompt, PrefixPrompt, SoftPrompt
 from .readouts import HeadReadout, Readout
 
@@ -58,7 +58,9 @@ def _fill(
         assert isinstance(block, AttentionBlock)
         block.attention.prefix = None
         linears += block.attention.projections()[1:]
-    with hold_hooks(linear.register_forward_hook(store) for linear in linears):
+    with ExitStack() as hooks:
+        for linear in linears:
+            hooks.enter_context(linear.register_forward_hook(store))
         hidden = family.encode(model, embeds[None], None, None)
         if any(name.stack == "decoder" for name in prompt.names):
             family.decode(model, embeds[None], None, hidden, None)

@@ -8,7 +8,7 @@ from typing import Any
 
 from skip_exp.cache.store import Entry, Keyed
 from skip_exp.config.schema import BenchmarkConfig
-from skip_exp.models.cost import random_batch
+from skip_exp.models.shapes import random_batch
 from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.phases.job import Job
 from skip_exp.skill.rebuild import whole_model

@@ -21,9 +21,8 @@ from skip_exp.config.schema import backbone_label
 from skip_exp.data.rows import get_labels
 from skip_exp.logger import picture
 from skip_exp.models import lora
-from skip_exp.models.cost import flops
 from skip_exp.models.readouts import ClassifierReadout
-from skip_exp.models.shapes import block_parameters, keep_sizes, shapes_of
+from skip_exp.models.shapes import block_parameters, flops, keep_sizes, shapes_of
 from skip_exp.models.sites import Keep
 from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.models.trained import skill_parameters

@@ -9,7 +9,7 @@ from skip_exp.config.schema import TrainerConfig
 from skip_exp.data.batches import Row
 from skip_exp.data.module import TextDataModule
 from skip_exp.data.rows import Rows
-from skip_exp.models.cost import flops
+from skip_exp.models.shapes import flops
 from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.models.trained import train_only
 from skip_exp.phases.fit import ask, fit, start_readout

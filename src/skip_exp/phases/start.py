@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from skip_exp.backbones.embedded import find_shipped_skill, list_shipped_skills
+from skip_exp.backbones.embedded import SKILLS, find_shipped_skill
 from skip_exp.backbones.load import Backbone
 from skip_exp.config.schema import Config, backbone_label
 from skip_exp.config.train import TRAIN
@@ -115,8 +115,8 @@ def _folder(name: str, backbone: str, is_optional: bool) -> Path | None:
             return download(name)
         except SkipError as error:
             raise ConfigError("tune.start", name, str(error)) from error
-    shipped_here = list_shipped_skills() or "none"
-    why = f"must be a skill's folder, a hub id, or one of the package: {shipped_here}"
+    shipped_here = ", ".join(sorted(each.name for each in SKILLS.glob("*-*"))) or "none"
+    why = f"must be a skill's folder, a hub id, or of the package (NAME-BACKBONE): {shipped_here}"
     raise ConfigError("tune.start", name, why)
 
 

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from skip_exp.config.checks import import_part
-from skip_exp.config.names import KINDS
 from skip_exp.errors import ConfigError, SkipError
 from skip_exp.models.shapes import Shape
 from skip_exp.models.sites import Keep, Relevance, Site
@@ -89,8 +88,6 @@ def check(
 
     A ``ratio`` that is None is not known yet.
     """
-    if not sites or set(sites) - set(KINDS):
-        raise ConfigError("prune.sites", list(sites), f"must be some of {', '.join(KINDS)}")
     order_of(allocation)
     if layers is not None:
         depth = min(Counter(s.name.stack for s in sizes if s.name.part == "ffn").values())

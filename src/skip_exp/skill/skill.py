@@ -195,9 +195,6 @@ class Skill(Classifier):
             SkipError: ``folder`` is not empty or cannot be written; for onnx, a package is missing
                 or the check failed.
         """
-        from skip_exp.skill.export.card import CARD, model_card  # slow, and not for serving
-        from skip_exp.skill.export.onnx.write import write_onnx  # the same
-
         out = Path(folder).expanduser()
         if format not in FORMATS:
             raise SkipError(f"format={format}: must be one of {', '.join(FORMATS)}")
@@ -208,29 +205,39 @@ class Skill(Classifier):
             return smaller.export(out, format, int8=int8, repo_id=repo_id, license=license)
         self._check_fp32(str(out))
         self._check_files(str(out))
-        about = self.about.to_share()
         with new_folder(out) as temporary:
-            if format == "hf":
-                write_huggingface(temporary, about, self.model, self.tokenizer)
-                # The skill's own files are left out where every weight was trained, because they
-                # would be as large as the model, and where the vocabulary was cut, because the
-                # skill answers by all of it. Else `Skill.load` reads the export, too.
-                is_cut = hasattr(self.model.backbone.config, "vocabulary")
-                if self.folder is not None and about.train != "full" and not is_cut:
-                    share_skill(self.folder, temporary)
-            else:
-                write_onnx(temporary, about, self.model, self.tokenizer, int8=int8)
-            card = model_card(
-                about,
-                self.model,
-                self.folder,
-                repo_id=repo_id,
-                license=license,
-                onnx=format == "onnx",
-                int8=int8,
-            )
-            card.save(temporary / CARD)
+            self._write(temporary, format, int8=int8, repo_id=repo_id, license=license)
         return out
+
+    def _write(
+        self, folder: Path, format: str, *, int8: bool, repo_id: str | None, license: str | None
+    ) -> None:
+        """Write model and card; the skill's own files too where `Skill.load` can read an export.
+
+        They are left out where every weight was trained, because they would be as large as the
+        model, and where the vocabulary was cut, because the skill answers by all of it.
+        """
+        from skip_exp.skill.export.card import CARD, model_card  # slow, and not for serving
+        from skip_exp.skill.export.onnx.write import write_onnx  # the same
+
+        about = self.about.to_share()
+        is_whole = not hasattr(self.model.backbone.config, "vocabulary")
+        if format == "onnx":
+            write_onnx(folder, about, self.model, self.tokenizer, int8=int8)
+        else:
+            write_huggingface(folder, about, self.model, self.tokenizer)
+            if self.folder is not None and about.train != "full" and is_whole:
+                share_skill(self.folder, folder)
+        card = model_card(
+            about,
+            self.model,
+            self.folder,
+            repo_id=repo_id,
+            license=license,
+            onnx=format == "onnx",
+            int8=int8,
+        )
+        card.save(folder / CARD)
 
     def push_to_hub(self, repo_id: str, license: str | None = None) -> str:
         """Upload the skill as ``skip-exp export --format hf`` writes it; return its address.

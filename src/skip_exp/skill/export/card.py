@@ -1,5 +1,6 @@
 """The model card of an export: base model, licences, labels, scores, size and use."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
@@ -73,20 +74,7 @@ def model_card(
         model_name=f"{record.task}-{record.backbone.name}",
     )
     if not (vocabulary or int8):  # they were measured with all words and with fp32 weights
-        data.eval_results = [
-            EvalResult(
-                task_type="text-classification",
-                dataset_type=hub["path"] if hub else record.task,
-                dataset_name=record.task,
-                dataset_config=hub["name"] if hub else None,
-                dataset_split=task.get("validation"),
-                metric_type=HUB_METRICS.get(name, name),
-                metric_name=name,
-                metric_value=round(value, 4),
-            )
-            for name, value in scores.items()
-            if value is not None
-        ]
+        data.eval_results = _list_scores(record.task, hub, task.get("validation"), scores)
     return ModelCard.from_template(
         data,
         template_path=str(TEMPLATE),
@@ -108,6 +96,33 @@ def model_card(
         onnx=onnx,
         int8=int8,
     )
+
+
+def _list_scores(
+    task: str,
+    hub: Mapping[str, str] | None,
+    split: str | None,
+    scores: Mapping[str, float | None],
+) -> list[EvalResult]:
+    """The scores as the hub shows them.
+
+    Args:
+        hub: the task's data set there, if it has one.
+    """
+    return [
+        EvalResult(
+            task_type="text-classification",
+            dataset_type=hub["path"] if hub else task,
+            dataset_name=task,
+            dataset_config=hub["name"] if hub else None,
+            dataset_split=split,
+            metric_type=HUB_METRICS.get(name, name),
+            metric_name=name,
+            metric_value=round(value, 4),
+        )
+        for name, value in scores.items()
+        if value is not None
+    ]
 
 
 def code(text: object) -> str:
