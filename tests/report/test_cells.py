@@ -18,10 +18,6 @@ def only(found):
     return report.cells.iloc[0]
 
 
-def missing(found):
-    return list(gathered(found).missing.itertuples(index=False, name=None))
-
-
 def test_a_cell_gathers_seeds_with_the_deviation_of_the_sample():
     found = [result(seed=s, params={"block_pruned": s}) for s in (1, 3)]
     cell = only([*found, result(seed=5, params={})])
@@ -111,17 +107,6 @@ def test_a_failure_whose_precision_is_unknown_is_in_the_cell_of_the_finished_one
     assert (cell["n"], cell["failed"], cell["variant"]) == (1, 1, "")
 
 
-def test_cells_of_several_machines_are_marked():
-    here, there = ({"device": name, "threads": 2, "speedup": 2.0} for name in ("EPYC", "H100"))
-    assert not only([result(seed=1, latency=here), result(seed=2, latency=here)])["machines"]
-    assert only([result(seed=1, latency=here), result(seed=2, latency=there)])["machines"]
-    cell = only([result(seed=1, latency=here), result(seed=2, latency=here | {"threads": 1})])
-    assert cell["machines"]
-    ratios = [result(ratio=0.3, latency=here), result(ratio=0.5, latency=there)]
-    ratios.append(result(ratio=0.7, latency=there | {"contended": True}))  # not in the mean
-    assert list(gathered(ratios).cells["machines"]) == [True, True, False]  # read side by side
-
-
 def test_cells_of_several_code_versions_are_marked():
     def is_marked(*versions):
         return only([result(seed=i, versions=each) for i, each in enumerate(versions)])["versions"]
@@ -130,39 +115,6 @@ def test_cells_of_several_code_versions_are_marked():
     assert is_marked(old, new) and not is_marked(old, old)
     assert not is_marked(old, {})  # not known
     assert is_marked(old | {"parts": "a"}, old | {"parts": "b"})
-
-
-def test_missing_is_what_a_sweep_spans_and_no_result_covers():
-    found = grid(["sst2", "rte"], ["minilm"], [0.3, 0.5], attributions=["random"])
-    gap = found.pop(7)
-    (point,) = missing(found)
-    assert point == (gap["task"], "minilm", "random", "", gap["ratio"], gap["seed"])
-    same = {key: gap[key] for key in ("task", "ratio", "seed", "attribution")}
-    assert missing([*found, failed(**same)]) == []
-    two = [result(seed=1, ratio=0.3, sweep="a"), result(seed=2, ratio=0.5, sweep="b")]
-    assert missing(two) == missing([one | {"sweep": None} for one in found]) == []
-
-
-def test_a_method_has_ratios_and_tasks_of_its_own():
-    found = [
-        *(result(task, seed=seed) for task in ("sst2", "rte") for seed in (1, 2)),
-        *(result("sst2", ratio=0.0, attribution="magnitude", seed=seed) for seed in (1, 2)),
-    ]
-    assert missing(found) == []
-    gaps = missing([*found[:-1], result("sst2", seed=3)])
-    assert sorted(gap[-1] for gap in gaps) == [2, 3, 3]  # magnitude's two, and one on RTE
-
-
-def test_a_backbone_may_have_a_start_of_its_own():
-    def job(backbone, lr, start):
-        return result("rte", backbone, config={"task": {}, "tune": {"lr": lr}}, start=start)
-
-    found = [job("minilm", 1, "nli"), job("minilm", 2, None)]
-    found += [job("roberta_mini", 1, None), job("roberta_mini", 2, None)]
-    assert missing(found) == []
-    plain = [result("rte", name) for name in ("minilm", "bert")]
-    lost = missing([*plain, result("rte", "minilm", attribution="random")])
-    assert [gap[:3] for gap in lost] == [("rte", "bert", "random")]
 
 
 @pytest.mark.parametrize(
@@ -216,19 +168,7 @@ def test_seeds_that_found_different_ratios_are_one_cell():
     assert sorted(gathered(found).cells["ratio"]) == [SEARCHED, SEARCHED, 0.5]
 
 
-def test_a_sweep_of_searches_spans_no_ratio_of_another_job():
-    found = [
-        searched(0.5 + 0.05 * seed, seed, task, within=drop)
-        for seed in (1, 2)
-        for task in ("sst2", "rte")
-        for drop in (1.0, 2.0)
-    ]
-    assert missing(found) == []
-    (gap,) = missing(found[:-1])
-    assert (gap[0], gap[3], gap[5]) == ("rte", "prune.within=2.0", 2)
-
-
-def test_failures_and_gaps_in_words():
+def test_failures_in_words():
     (run,) = gathered([failed(seed=3)]).failed.itertuples()
     assert describe_job(run) == (
         "sst2, minilm, activation_gradient, ratio 0.5, seed 3: prune.ratio=0.9: too much"
@@ -236,7 +176,3 @@ def test_failures_and_gaps_in_words():
     early = failed() | {"task": None, "ratio": None, "error": "no"}
     (lost,) = gathered([early]).failed.itertuples()
     assert describe_job(lost) == "minilm, activation_gradient, seed 1: no"
-    found = [searched(0.5, s, task, within=1.0) for s in (1, 2) for task in ("sst2", "rte")]
-    (gap,) = gathered(found[:-1]).missing.itertuples()
-    method = "activation_gradient (prune.within=1.0)"
-    assert describe_job(gap) == f"rte, minilm, {method}, ratio found, seed 2"

@@ -4,7 +4,7 @@ import pytest
 from skip_exp.errors import SkipError
 from skip_exp.report import frame
 from skip_exp.results import Result
-from tests.helpers.fakes import failed, grid, result, store
+from tests.helpers.fakes import failed, result, store
 
 
 def rows(found):
@@ -71,28 +71,9 @@ def test_results_on_few_train_rows_are_a_variant_of_their_own():
     assert variants([every]) == [""]
 
 
-def test_a_compact_file_is_loaded_as_the_results_were(tmp_path):
-    note = "BERT-derived: minilm's weights"
-    found = [*grid(["sst2"], ["a"], [0.3]), failed('no, "really"\nnot'), result("rte", seed=None)]
-    found += [result("cola", backbone_note=note), result(data_is_sample=True, ratio=0.1)]
-    found += [result(config={"tune": {"lr": None, "epochs": 3}, "prune": {"max_drop": 1.0}})]
-    stored = frame.load([store(tmp_path / "jobs", found)])
-    file = tmp_path / "results.csv"
-    file.write_text(frame.to_compact(stored))
-    again = frame.load([file])
-    assert len(again) == len(found) and str(tmp_path) not in file.read_text()
-    stored = stored.drop(columns=frame.LOCAL)
-    pd.testing.assert_frame_equal(again.drop(columns=frame.LOCAL), stored, check_dtype=False)
-    both = frame.load([file, store(tmp_path / "more", [result("mrpc")])])
-    assert len(both) == len(found) + 1
-
-
-def test_other_csv_files_are_refused(tmp_path):
-    (tmp_path / "x.csv").write_text("task,backbone\nsst2,minilm\n")
-    with pytest.raises(SkipError, match=r"x\.csv: "):
-        frame.load([tmp_path / "x.csv"])
-    with pytest.raises(SkipError, match=r"none\.csv: "):
-        frame.load([tmp_path / "none.csv"])
+def test_a_path_that_is_missing_is_refused(tmp_path):
     found = store(tmp_path / "some", [result("sst2")])
     with pytest.raises(SkipError, match="nowhere: "):  # not left out beside another
         frame.load([found, tmp_path / "nowhere"])
+    with pytest.raises(SkipError, match=r"no result\.json below"):
+        frame.load([store(tmp_path / "none", [])])

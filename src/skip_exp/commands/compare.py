@@ -39,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     values = choices(given) if given else []
     rows = compare.compare(frame.load(options.folders), key, values, options.split)
     if options.out:
-        write_files({options.out: frame.to_csv(rows)})
+        write_files({options.out: rows.to_csv(index=False)})
     console = Console(width=None if sys.stdout.isatty() else 200)
     for table in compare.make_tables(rows):
         console.print(table, "")

@@ -90,11 +90,9 @@ def write_errors(path: Path, errors: Sequence[Mapping[str, Any]]) -> None:
     """The mistakes as CSV. Raises SkipError: it cannot be written."""
     import pandas as pd  # what evaluates has loaded it; a refused argument needs none
 
-    from skip_exp.report.frame import to_csv  # brings pandas
-
     table = pd.DataFrame(errors, columns=None if errors else ["true", "predicted", "probability"])
     table = table.round({"probability": PROBABILITY_DIGITS})
-    files.save(path, to_csv(table).encode(), f"--errors {path}")
+    files.save(path, table.to_csv(index=False).encode(), f"--errors {path}")
 
 
 def show(found: dict[str, Any], reject: float) -> None:

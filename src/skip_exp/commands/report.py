@@ -4,8 +4,7 @@ Example:
 
     skip-exp report outputs --out outputs/report
 
-The folder gets report.md, report.csv, report.tex, report.html and results.csv. A FOLDER may also be
-a results.csv that an earlier report wrote.
+The folder gets report.md, report.csv, report.tex, report.html and, a row per job, results.csv.
 """
 
 import sys
@@ -45,10 +44,11 @@ def write(folders: Sequence[str], out: Path) -> None:
         "report.csv": tables.to_csv(report.cells),
         "report.tex": tables.latex(texts.table, tables.CAPTION, long=True),
         "report.html": page.to_html(texts, report, folders),
-        "results.csv": frame.to_compact(loaded),
+        "results.csv": loaded.drop(columns="keep_sizes").to_csv(index=False),
     }
     tables.write_files({out / name: content for name, content in contents.items()})
     console = Console(width=None if sys.stdout.isatty() else 200)
     console.print(tables.console(texts.table, caption=tables.CAPTION))
-    for line in (*texts.left, f"written: {out}/report.html, .md, .csv, .tex; results.csv"):
+    failed = [f"failed: {line}" for line in texts.failed]
+    for line in (*failed, f"written: {out}/report.html, .md, .csv, .tex; results.csv"):
         console.print(line, markup=False, highlight=False)

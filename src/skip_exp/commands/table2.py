@@ -23,6 +23,7 @@ from typing import Any
 
 import yaml
 
+from skip_exp import results
 from skip_exp.commands.line import one_line_errors, parser
 from skip_exp.config import schema
 from skip_exp.config.compose import choices, compose_config, quote
@@ -161,7 +162,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     line = parser("table2", __doc__)
     about = "backbones and data; auto: paper where the hub can be reached, else offline"
     line.add_argument("--profile", choices=["auto", *SWEEPS], default="auto", help=about)
-    about = "further folders of results, or files results.csv of a report"
+    about = "further folders of results"
     line.add_argument("--results", nargs="+", default=[], metavar="FOLDER", help=about)
     line.add_argument("--out", type=Path, default=Path("outputs/table2"), metavar="DIR")
     line.add_argument("--no-run", action="store_true", help="only write the table")
@@ -177,7 +178,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         check_data(planned)
         interrupted = run_sweep(planned.command(out))
     folders = [each for each in (*options.results, out) if Path(each).exists()]
-    answers = asked.answers(frame.read(folders))
+    answers = asked.answers(frame.order_runs(frame.rows(results.load(folders))))
     done, count = asked.count_done(answers), len(asked.jobs)
     text = to_markdown(asked, answers)
     contents = {out / "table2.md": text, out / "table2.tex": to_latex(asked, answers)}

@@ -10,7 +10,6 @@ from skip_exp.report.frame import SCORES
 
 SETTING = ["task", "backbone", "attribution", "variant", "ratio"]
 CELL = [*SETTING, "sample"]  # stand-in rows and real ones never share a cell
-KIN = ["task", "backbone", "sample"]
 SEARCHED = -1.0  # ratio of a setting whose jobs searched for it: it differs from seed to seed
 MEASURES = [
     *SCORES,
@@ -29,11 +28,10 @@ class Gathered:
 
     # A row per cell: CELL, metric, n, "<measure> mean" and "<measure> std" (of the sample; NaN for
     # one value), majority, duplicates, at chance, timed, contended, failed (counts), data, labels,
-    # versions (whether its results are of several versions of the code), machines (of timings).
+    # versions (whether its results are of several versions of the code).
     cells: pd.DataFrame
     runs: pd.DataFrame  # the results that count: per cell and seed the latest finished one
     failed: pd.DataFrame  # the latest failed ones without a finished run of the same seed
-    missing: pd.DataFrame  # SETTING and seed of jobs that a sweep spans and no result covers
 
 
 def gather(frame: pd.DataFrame) -> Gathered:
@@ -51,20 +49,16 @@ def gather(frame: pd.DataFrame) -> Gathered:
     is_done = placed["status"] == "done"
     runs = placed[is_done].drop_duplicates([*CELL, "seed"], keep="last")
     failed = placed[~is_done].drop_duplicates([*SETTING, "seed"], keep="last")
-    failed = without(failed, runs, [*SETTING, "seed"])
+    key = [*SETTING, "seed"]
+    failed = failed.merge(runs[key].drop_duplicates(), "left", on=key, indicator="found")
+    failed = failed[failed["found"] == "left_only"].drop(columns="found")
     # A failure before the data was known belongs to the cell of the finished runs.
     finished = failed.join(runs.groupby(SETTING)["sample"].first(), on=SETTING, rsuffix=" of runs")
     is_sample = finished["sample of runs"].combine_first(finished["sample"]).astype(bool)
     failed = failed.assign(sample=is_sample)
     lost = frame[~is_placed & (frame["status"] != "done")]
     every = pd.concat([failed, lost], ignore_index=True)
-    return Gathered(_cells(runs, failed), runs, every, _missing(placed))
-
-
-def without(left: pd.DataFrame, right: pd.DataFrame, on: list[str]) -> pd.DataFrame:
-    """The rows of ``left`` whose values of ``on`` no row of ``right`` has."""
-    both = left.merge(right[on].drop_duplicates(), on=on, how="left", indicator="side")
-    return both[both["side"] == "left_only"].drop(columns="side")
+    return Gathered(_cells(runs, failed), runs, every)
 
 
 def _cells(runs: pd.DataFrame, failed: pd.DataFrame) -> pd.DataFrame:
@@ -72,7 +66,6 @@ def _cells(runs: pd.DataFrame, failed: pd.DataFrame) -> pd.DataFrame:
         return ", ".join(sorted(set(values) - {""}))
 
     groups = runs.assign(labels=runs["backbone_note"].str.split(":").str[0]).groupby(CELL)
-    timed = runs[runs["latency/speedup"].notna()]
     stats = groups[MEASURES].agg(["mean", "std"])
     stats.columns = [" ".join(names) for names in stats.columns]
     cells = stats.assign(
@@ -84,27 +77,22 @@ def _cells(runs: pd.DataFrame, failed: pd.DataFrame) -> pd.DataFrame:
         duplicates=groups["duplicates"].max(),
         timed=groups["timed"].sum(),
         contended=groups["contended"].sum(),
-        versions=several(groups, ["versions/code", "versions/parts"]),
+        versions=groups[["versions/code", "versions/parts"]].agg(_differ).any(axis=1),
         **{"at chance": at_chance(runs, CELL)},
     )
-    # Ratios are read side by side: those of one model and task belong on one machine.
-    machines = several(timed.groupby(KIN), ["latency/device", "latency/threads"])
-    cells = cells.join(machines.rename("machines"), on=KIN)
-    cells["machines"] = cells["machines"].eq(True) & cells["timed"].gt(cells["contended"])
     cells = cells.join(failed.groupby(CELL).size().rename("failed"), how="outer")
     counts = ["n", "timed", "contended", "failed", "duplicates"]
     words = ["metric", "data", "labels"]
     cells[counts] = cells[counts].fillna(0).astype(int)
     cells[words] = cells[words].astype(object).where(cells[words].notna(), "")
-    flags = ["at chance", "versions", "machines"]
+    flags = ["at chance", "versions"]
     cells[flags] = cells[flags].eq(True)
     return cells.sort_index().reset_index()
 
 
-def several(groups: Any, columns: list[str]) -> pd.Series:
-    """Per group whether its results know more than one value of a column."""
-    known = groups[columns].agg(lambda values: len({*values.dropna()} - {""}) > 1)
-    return known.any(axis=1)
+def _differ(values: pd.Series) -> bool:
+    """Whether more than one value is known."""
+    return len({*values.dropna()} - {""}) > 1
 
 
 def at_chance(runs: pd.DataFrame, by: list[str]) -> pd.Series:
@@ -123,28 +111,6 @@ def at_chance(runs: pd.DataFrame, by: list[str]) -> pd.Series:
     variance = groups["majority"] * (1 - groups["majority"])
     variance = variance.mask(groups["metric"] == "matthews", 1.0)
     return groups["dense"] <= groups["majority"] + 2 * np.sqrt(variance / groups["rows"])
-
-
-def _missing(placed: pd.DataFrame) -> pd.DataFrame:
-    """A sweep is a grid: what it spans is the product of the values its results show.
-
-    A method has its own ratios and tasks: a fine-tuned baseline is never pruned.
-    """
-    points = [*SETTING, "seed"]
-    spans = [placed[points].head(0)]
-    for _, sweep in placed[placed["sweep"] != ""].groupby("sweep"):
-        method = ["attribution", "variant"]
-        every = sweep[method].drop_duplicates()
-        span = sweep[["seed"]].drop_duplicates().merge(every, how="cross")
-        for name in ("ratio", "task"):
-            span = span.merge(sweep[[*method, name]].drop_duplicates(), on=method)
-        # A variant may be named by what one backbone decides.
-        plain = every[every["variant"] == ""].merge(sweep[["backbone"]], how="cross")
-        backbones = pd.concat([plain, sweep[[*method, "backbone"]]]).drop_duplicates()
-        span = span.merge(backbones, on=method)
-        spans.append(span[points])
-    missing = without(pd.concat(spans, ignore_index=True).drop_duplicates(), placed, points)
-    return missing.sort_values(points, ignore_index=True)
 
 
 def main_method(cells: pd.DataFrame) -> pd.Series:
@@ -167,15 +133,14 @@ def ratio_text(ratio: float) -> str:
 
 
 def describe_job(job: Any) -> str:
-    """A row of `Gathered.missing` or `Gathered.failed` in words, with its error."""
+    """A row of `Gathered.failed` in words, with its error."""
     method = f"{job.attribution} ({job.variant})" if job.variant else job.attribution
     known = [name for name in (job.task, job.backbone, method) if name not in ("", "-")]
     if pd.notna(job.ratio):
         known.append(f"ratio {ratio_text(job.ratio)}")
     if pd.notna(job.seed):
         known.append(f"seed {job.seed}")
-    error = getattr(job, "error", "")
-    return ", ".join(known) + (f": {error}" if error else "")
+    return f"{', '.join(known)}: {job.error}"
 
 
 def backbone_notes(runs: pd.DataFrame) -> list[str]:
@@ -191,8 +156,6 @@ WARNINGS = {  # by the column of the cells that asks for it
     " by two standard errors: what pruning does there says little.",
     "versions": "Cells marked with several code versions gather results of different code or"
     " libraries: run their jobs again before you compare them.",
-    "machines": "Speed-ups marked with several machines are of several processors or numbers of"
-    " threads: time them again on one with skip-exp benchmark RESULT.",
     "duplicates": "Where validation rows are duplicates of train rows, their labels were seen in"
     " training; data.deduplicate=true drops them from train.",
     "contended": "Contended timings were taken beside other load and are not shown as speed-ups,"

@@ -58,9 +58,6 @@ NUMBERS = [  # NaN where a result lacks the field
 ]
 # searched: the job searched for its ratio; timed: there is a timing; contended: it was disturbed.
 FLAGS = ("sample", "searched", "timed", "contended")
-LOCAL = ["path", "keep_sizes"]  # not in the compact file: they describe files beside the result
-FORMULA = r"^(?=[=+@\t\r-].)"  # how a cell starts that a spreadsheet would run
-QUOTED_FORMULA = r"^'(?=[=+@\t\r-].)"
 
 PRECISION = "trainer.precision"  # of a result the one that its trainers used, `auto` resolved
 ROWS = "data.hash"  # no key: the rows that a result's job read, wherever they were
@@ -89,32 +86,32 @@ NAMED = [*GOALS, f"{PREFIX}prune.layers", f"{PREFIX}data.train_rows"]
 
 
 def load(paths: Iterable[Path | str]) -> pd.DataFrame:
-    """As `read`. Raises SkipError where a path or every result is missing, too."""
+    """The results of folders and of files ``result.json``, in order of `order_runs`.
+
+    Raises:
+        SkipError: a path or every result is missing.
+    """
     files = list(paths)
     if gone := [file for file in files if not Path(file).exists()]:
         raise SkipError(f"{gone[0]}: no such file or folder")
-    frame = read(files)
-    if frame.empty:
+    found = results.load(files)
+    if not found:
         where = ", ".join(map(str, files))
         raise SkipError(f"no {results.FILE} below {where}: run a job first")
-    return frame
-
-
-def read(paths: Iterable[Path | str]) -> pd.DataFrame:
-    """Results of folders, ``result.json`` and compact ``.csv`` files, in order of `order_runs`.
-
-    Raises:
-        SkipError: a ``.csv`` file that `to_compact` did not write.
-    """
-    files = [Path(path) for path in paths]
-    compact = [file for file in files if file.suffix == ".csv"]
-    stored = results.load([file for file in files if file.suffix != ".csv"])
-    return order_runs(_set_types([pd.DataFrame(map(_row, stored)), *map(_read_compact, compact)]))
+    return order_runs(rows(found))
 
 
 def rows(stored: Iterable[Result]) -> pd.DataFrame:
     """One row per result, in the order given: TEXT, NUMBERS, FLAGS, keep sizes and ``config/*``."""
-    return _set_types([pd.DataFrame(map(_row, stored))])
+    frame = pd.DataFrame([_row(result) for result in stored])
+    settings = [name for name in frame if str(name).startswith(PREFIX)]
+    frame = frame.reindex(columns=[*TEXT, *NUMBERS, *FLAGS, "keep_sizes", *settings])
+    texts, numbers = [*TEXT, *settings], list(NUMBERS)
+    frame[texts] = frame[texts].astype(object).where(frame[texts].notna(), "")
+    # Not a number: missing, or a ratio that is not found yet.
+    frame[numbers] = frame[numbers].apply(pd.to_numeric, errors="coerce").astype(float)
+    frame = frame.astype({**dict.fromkeys(FLAGS, bool), "seed": "Int64"})
+    return frame.assign(ratio=frame["ratio"].round(DIGITS))
 
 
 def order_runs(frame: pd.DataFrame) -> pd.DataFrame:
@@ -122,29 +119,6 @@ def order_runs(frame: pd.DataFrame) -> pd.DataFrame:
     by = {"finished": True, "contended": False, "path": True}
     frame = frame.sort_values(list(by), ascending=list(by.values()), ignore_index=True)
     return frame.assign(variant=variants(frame))
-
-
-def to_compact(frame: pd.DataFrame) -> str:
-    """CSV that `load` reads again: all that the tables need of each result."""
-    return to_csv(frame.drop(columns=[*LOCAL, "variant"]))
-
-
-def to_csv(frame: pd.DataFrame) -> str:
-    """A frame as CSV. A text that a spreadsheet would take for a formula gets a quote before it."""
-    texts = frame.select_dtypes(exclude=["number", "bool"]).columns
-    safe = {name: frame[name].replace(FORMULA, "'", regex=True) for name in texts}
-    content: str = frame.assign(**safe).to_csv(index=False, lineterminator="\n")
-    return content
-
-
-def _read_compact(file: Path) -> pd.DataFrame:
-    try:
-        table = pd.read_csv(file, dtype=str, keep_default_na=False)
-    except (OSError, ValueError) as error:
-        raise SkipError(f"{file}: cannot be read: {error}") from error
-    if missing := {"job_id", "status", "finished"} - set(table):
-        raise SkipError(f"{file}: not a results.csv of the report: no {', '.join(sorted(missing))}")
-    return table.replace(QUOTED_FORMULA, "", regex=True)
 
 
 def _row(result: Result) -> dict[str, Any]:
@@ -177,21 +151,6 @@ def _row(result: Result) -> dict[str, Any]:
         "keep_sizes": result.keep_sizes,
         **columns,
     }
-
-
-def _set_types(parts: list[pd.DataFrame]) -> pd.DataFrame:
-    frame = pd.concat([part.astype(object) for part in parts], ignore_index=True)
-    names = [name for name in frame if str(name).startswith(PREFIX)]
-    frame = frame.reindex(columns=[*TEXT, *NUMBERS, *FLAGS, "keep_sizes", *names]).astype(object)
-    columns = {name: frame[name].where(frame[name].notna(), "") for name in (*TEXT, *names)}
-    # Not a number: missing, or a ratio that is not found yet.
-    columns |= {n: pd.to_numeric(frame[n], errors="coerce").astype(float) for n in NUMBERS}
-    columns |= {name: frame[name].isin([True, "True"]) for name in FLAGS}
-    columns["ratio"] = columns["ratio"].round(DIGITS)
-    columns["seed"] = columns["seed"].astype("Int64")
-    sizes = frame["keep_sizes"]
-    columns["keep_sizes"] = sizes.map(lambda found: found if isinstance(found, Mapping) else {})
-    return pd.DataFrame(columns)
 
 
 def comparable(config: Mapping[str, Any]) -> dict[str, str]:

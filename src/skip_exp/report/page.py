@@ -22,15 +22,12 @@ from skip_exp.report.tables import (
 
 
 class Texts:
-    """All that a report says in words, for any format; a line per job without a result."""
+    """All that a report says in words, for any format; a line per failed job."""
 
     def __init__(self, report: Gathered) -> None:
         self.warnings = warnings(report)
         self.table = lines(report.cells)
         self.failed = [describe_job(job) for job in report.failed.itertuples()]
-        self.missing = [describe_job(job) for job in report.missing.itertuples()]
-        self.left = [f"failed: {line}" for line in self.failed]
-        self.left += [f"missing: {line}" for line in self.missing]
 
 
 class Shaded(NamedTuple):
@@ -45,9 +42,9 @@ def to_markdown(texts: Texts) -> str:
     """The report without its figures."""
     parts = ["# Results", *map(escape_markdown, texts.warnings)]
     parts += [markdown(texts.table), escape_markdown(CAPTION)]
-    if texts.left:
-        parts += ["## Failed and missing"]
-        parts += ["\n".join(f"- {escape_markdown(line)}" for line in texts.left)]
+    if texts.failed:
+        parts += ["## Failed"]
+        parts += ["\n".join(f"- {escape_markdown(line)}" for line in texts.failed)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -61,7 +58,6 @@ def to_html(texts: Texts, report: Gathered, folders: Sequence[str]) -> str:
         "backbones": report.cells["backbone"].nunique(),
         "seeds": report.runs["seed"].nunique(),
         "failed": len(report.failed),
-        "missing": len(report.missing),
     }
     loader = PackageLoader("skip_exp.report")
     layout = Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)

@@ -124,7 +124,6 @@ def notes(cells: pd.DataFrame) -> list[str]:
             cell["labels"]: cell["labels"],
             "at chance": cell["at chance"],
             "several code versions": cell["versions"],
-            "several machines": cell["machines"],
             f"{cell['duplicates']:,} duplicates": cell["duplicates"],
             f"{cell['failed']} failed": cell["failed"],
             f"{cell['contended']} of {cell['timed']} timings contended": (
@@ -137,7 +136,9 @@ def notes(cells: pd.DataFrame) -> list[str]:
 
 def to_csv(cells: pd.DataFrame) -> str:
     """Unrounded means and deviations (fractions, not percent), one line per cell."""
-    return frame.to_csv(cells.assign(ratio=cells["ratio"].map(ratio_text), notes=notes(cells)))
+    table = cells.assign(ratio=cells["ratio"].map(ratio_text), notes=notes(cells))
+    content: str = table.to_csv(index=False)
+    return content
 
 
 def show(found: Sequence[Result]) -> None:
