@@ -34,10 +34,7 @@ def undrawn() -> Iterator[None]:
     """Jobs of this process do not draw their picture, which takes longer than a phase."""
     with pytest.MonkeyPatch.context() as patched:  # a test's own is undone before its fixtures
         if finish := sys.modules.get("skip_exp.phases.finish"):
-            instead = types.SimpleNamespace(
-                PICTURE="keep.png", save=lambda _, path: path.write_bytes(b"drawn")
-            )
-            patched.setattr(finish, "picture", instead)
+            patched.setattr(finish, "save_picture", lambda _, path: path.write_bytes(b"drawn"))
         yield
 
 

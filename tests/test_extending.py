@@ -141,7 +141,7 @@ def test_a_job_has_all_parts(done: tuple[Place, dict[str, Any]]) -> None:
     assert result["data_source"] == f"local:{EXAMPLES}/made_up"
     assert set(result["metrics"]) == {"accuracy", "f1"}
     assert result["config"]["attribution"]["_target_"] == "my_attribution.scores"
-    assert result["method"]["allocation"] == "my_allocation.order"
+    assert result["config"]["prune"]["allocation"] == "my_allocation.order"
     sizes = {Site(site): kept for site, (kept, _) in result["keep_sizes"].items()}
     assert not any(kept for site, kept in sizes.items() if site.sublayer.layer == 1)
     assert all(kept for site, kept in sizes.items() if site.sublayer.layer == 0)

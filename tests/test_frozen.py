@@ -28,7 +28,7 @@ def test_what_is_left_of_the_backbone_is_as_it_was(
     finish = pipeline.finish
     monkeypatch.setattr(pipeline, "finish", lambda *a, **k: left.update(k) or finish(*a, **k))
     result = pipeline.run(cfg)
-    assert result["method"]["epochs"] == 1 and result["params"]["block_pruned"] > 0.3
+    assert result["epochs"] == 1 and result["params"]["block_pruned"] > 0.3
 
     before = cut(prepare(cfg).new_model(), left["keep"]).backbone.state_dict()
     after = left["final"].backbone.state_dict()

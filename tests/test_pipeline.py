@@ -220,7 +220,7 @@ def test_the_teacher_is_the_dense_model_once(job: Make, monkeypatch: pytest.Monk
         with torch.no_grad():
             expected = dense.value(inputs, torch.ones_like(inputs))
         assert torch.allclose(teacher[place], expected[0], atol=1e-5)
-    assert first["method"]["distill"] == 1
+    assert first["config"]["retune"]["distill"] == 1
 
 
 def test_retuning_never_ends_below_its_start(job: Make) -> None:
@@ -233,15 +233,15 @@ def test_what_is_cheap_to_re_tune_is_re_tuned_for_longer(job: Make, done: Any) -
     result = pipeline.run(job(*cut, "retune.budget=1.2"))
     before, after = (result["flops"][which] for which in ("before", "after"))
     assert 0.2 < 0.03 + 0.97 * after / before < 0.3  # of texts of another length, but about that
-    assert result["method"]["epochs"] == 4  # 2 x floor(1.2 / (2 x 0.2...))
+    assert result["epochs"] == 4  # 2 x floor(1.2 / (2 x 0.2...))
     assert numbers(pipeline.run(job(*cut, "retune.epochs=4", folder="by hand"))) == numbers(result)
-    assert done["method"]["epochs"] == 2
+    assert done["epochs"] == 2
 
 
 def test_few_rows_are_re_tuned_for_longer(job: Make) -> None:
     """160 rows are 5 steps per epoch."""
     few = ["retune.epochs=3", "retune.min_steps=30", "tune.epochs=1", "prune.ratio=0.3"]
-    assert pipeline.run(job(*few))["method"]["epochs"] == 6
+    assert pipeline.run(job(*few))["epochs"] == 6
 
 
 @pytest.mark.parametrize(

@@ -81,17 +81,14 @@ def test_failed_result_tells_what_the_config_tells(tmp_path):
         "sweep": "sweep-1",
         "task": "rte",
         "backbone": "minilm",
-        "family": "bert",
-        "readout": "head",
         "seed": 3,
-        "prompt": {"kind": "prefix", "length": 16, "init": "vocab"},
         "attribution": "activation_gradient",
         "ratio": 0.9,
         "data_source": "local",
         "config": CONFIG,
     }
     assert {key: found[key] for key in expected} == expected
-    assert found["method"]["sites"] == ["ffn"] and found["finished"] and found["versions"]["code"]
+    assert found["finished"] and found["versions"]["code"]
     layers = [
         results.from_config(CONFIG | {"backbone": {"name": "minilm", "layers": n}})
         for n in (None, 1, 3)
@@ -101,10 +98,10 @@ def test_failed_result_tells_what_the_config_tells(tmp_path):
 
 @pytest.mark.parametrize("value", ["auto", "abc", None, [0.5], "???"])
 def test_failed_result_of_a_config_that_tells_little(tmp_path, value):
-    config = {"task": None, "seed": value, "prune": {"ratio": value, "sites": value}}
+    config = {"task": None, "prune": {"ratio": value}}
     write_failed(tmp_path, config, "no task")
     (found,) = load(tmp_path)
-    assert (found.status, found.task, found.ratio, found.seed) == ("failed", None, None, None)
+    assert (found.status, found.task, found.ratio) == ("failed", None, None)
     assert found.config == config
 
 
@@ -148,7 +145,7 @@ def test_flatten():
         metric=MainScores(name="f1", final=0.5),
         metrics={"extra": {"mm": {"f1": {"dense": 0.1}}}},
         keep_sizes={"encoder.0.ffn": [8, 16]},
-        method={"sites": ["ffn", "heads"]},
+        calibration={"shift": [0.5, 0.25]},
         config={"seed": 1},
         path="x",
     )
@@ -163,7 +160,7 @@ def test_flatten():
         "metrics/extra/mm/f1/dense": 0.1,
         "keep_sizes/encoder.0.ffn/kept": 8,
         "keep_sizes/encoder.0.ffn/of": 16,
-        "method/sites": "ffn+heads",
+        "calibration/shift": "0.5+0.25",
     }
 
 

@@ -122,7 +122,7 @@ def run_phases(job: Job, clock: Clock) -> Entry:
         add_scores(job, result, scored)
         if shift := scored["final"].values["shift"]:
             final = shift_labels(final, shift)
-    result.ratio, result.method.epochs = ratio, epochs
+    result.ratio, result.epochs = ratio, epochs
     whole = job.whole(dense.value)
     return finish(
         job,

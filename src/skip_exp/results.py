@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field
 from rich.filesize import decimal
 
 from skip_exp.cache.version import job_code, parts_code
@@ -28,6 +28,7 @@ CONFIG_FILE = "config.yaml"  # beside it: the resolved configuration, written wh
 # and predicted (indices; several are joined by a semicolon); if one, its probability, and what the
 # dense model predicts.
 PREDICTIONS = "predictions.csv.gz"
+PICTURE = "keep.png"  # beside it: what each layer kept
 
 
 class Part(BaseModel):
@@ -64,26 +65,6 @@ class Calibration(Part):
     threshold: float | None = None
     # Of rare labels, where F1 macro comes first: what was added to every label's logit.
     shift: list[float] | None = None
-
-
-class Prompt(Part):
-    """The soft prompt, from the configuration."""
-
-    kind: str | None = None
-    length: int | None = None
-    init: str | None = None
-
-
-class Method(Part):
-    """How it was pruned and re-tuned, from the configuration and from the phases."""
-
-    sites: list[str] | None = None
-    allocation: str | None = None
-    target_speedup: float | None = None
-    within: float | None = None  # points on the selection slice; the model was looked for
-    epochs: int | None = None  # of re-tuning, at most
-    distill: float | None = None
-    train: str | None = None  # what re-tuning trained; none
 
 
 class Params(Part):
@@ -149,16 +130,13 @@ class Result(Part):
     task: str | None = None
     backbone: str | None = None
     backbone_note: str | None = None  # what a reader must know: "distilled from MiniLM ..."
-    family: str | None = None
     seed: int | None = None
-    prompt: Prompt = Prompt()
-    readout: str | None = None
     start: str | None = None  # the skill that tuning started from; None: a new prompt
     attribution: str | None = None  # name of the method; its options are in `config`
     ratio: float | None = None  # asked for, or found
     ratio_reached: float | None = None
     precision: str | None = None  # of the trainers, `auto` resolved
-    method: Method = Method()
+    epochs: int | None = None  # of re-tuning, at most
     data_source: str | None = None  # local:<dir> | hub:<id> | embedded:<name>
     data_is_sample: bool = False
     data_hash: str | None = None  # of the texts and labels that were read
@@ -200,32 +178,20 @@ def from_config(cfg: Mapping[str, Any], **fields: Any) -> Result:
     """A new result, of a job done or failed: what its configuration and this machine determine.
 
     Args:
-        cfg: plain containers. The job may have failed because a value is wrong: that one is left
-            out.
+        cfg: plain containers. A ratio that is no number is left out: the job may have failed by it.
         fields: further fields.
     """
     known = {key: value for key, value in join_keys(cfg, ".").items() if value != "???"}
     get: Callable[[str], Any] = known.get
-    name, layers = get("backbone.name"), get("backbone.layers")
-    method = {key: get(f"prune.{key}") for key in ("sites", "allocation")}
-    is_retuned = get("retune.enabled")
-    if is_retuned is not None:
-        method |= {key: get(f"prune.{key}") for key in ("target_speedup", "within")}
-        method |= {"distill": 0.0, "train": "none"}
-    if is_retuned:
-        method |= {key: get(f"retune.{key}") for key in ("distill", "train")}
+    name, layers, ratio = get("backbone.name"), get("backbone.layers"), get("prune.ratio")
     parts = [str(get(key) or "") for key in PARTS]
     determined = {
         "sweep": get("sweep.id"),
         "task": get("task.name"),
-        "backbone": backbone_label(name, layers) if isinstance(layers, int) else name,
-        "family": get("backbone.family"),
-        "readout": get("backbone.readout"),
+        "backbone": backbone_label(name, layers) if layers else name,
         "seed": get("seed"),
-        "prompt": {key: get(f"prompt.{key}") for key in ("kind", "length", "init")},
         "attribution": method_name(get("attribution._target_")),
-        "ratio": get("prune.ratio"),
-        "method": method,
+        "ratio": ratio if isinstance(ratio, int | float) else None,
         "data_source": get("data.source"),
         "train_rows": get("data.train_rows"),
         "config": dict(cfg),
@@ -233,12 +199,7 @@ def from_config(cfg: Mapping[str, Any], **fields: Any) -> Result:
         "git_commit": git_commit(),
         "finished": now(),
     }
-    given = determined | fields
-    try:
-        return Result(**given)
-    except ValidationError as error:
-        odd = {problem["loc"][0] for problem in error.errors()}
-        return Result(**{name: value for name, value in given.items() if name not in odd})
+    return Result(**determined | fields)
 
 
 def now() -> str:

@@ -16,7 +16,7 @@ from lightning.pytorch.loggers import CSVLogger
 from skip_exp import results
 from skip_exp.callbacks.curves import mark_kept, replay
 from skip_exp.errors import ConfigError
-from skip_exp.logger import build, picture, runs
+from skip_exp.logger import build, runs
 from skip_exp.skill.record import RECORD, TENSORS
 from tests.conftest import Cli
 from tests.helpers.fakes import result
@@ -88,7 +88,7 @@ def show(loggers: Any, folder: Path, train: str = "lora", **fields: Any) -> dict
     (folder / "skill").mkdir(parents=True)
     for name in (TENSORS, RECORD):
         (folder / "skill" / name).write_text(name)
-    picture.save(KEEP, folder / picture.PICTURE)
+    build.save_picture(KEEP, folder / results.PICTURE)
     config = {"tune": {"train": "prompt_readout"}, "retune": {"train": train}}
     fields |= {"keep_sizes": KEEP, "data_source": "embedded:banking77", "config": config}
     stored = dict(result(skill="skill", **fields))
@@ -96,7 +96,8 @@ def show(loggers: Any, folder: Path, train: str = "lora", **fields: Any) -> dict
     return stored
 
 
-def test_a_whole_offline_run_reads_back(tmp_path: Path) -> None:
+def test_a_whole_offline_run_reads_back(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "skip_exp")
     overrides = ["seed=3", "prune.ratio=0.3", "logger.group=sweep-1", "logger.tags=[mine]"]
     overrides.append("logger.notes='to try it'")
     loggers = build.build_loggers(job(tmp_path, *overrides))
@@ -116,6 +117,7 @@ def test_a_whole_offline_run_reads_back(tmp_path: Path) -> None:
     assert "stand-in" in run.tags
     runs.close()
     assert wandb.run is None
+    assert caplog.text.count("W&B") == 1
 
     found = summary(tmp_path)
     assert (found["state"], found["exit_code"]) == ("finished", 0)

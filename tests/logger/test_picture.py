@@ -1,10 +1,6 @@
 """The picture of what each layer kept."""
 
-from pathlib import Path
-
-import pytest
-
-from skip_exp.logger import picture
+from skip_exp.logger import build
 
 KEEP = {
     "encoder.0.ffn": [8, 16],
@@ -16,7 +12,7 @@ KEEP = {
 
 
 def test_the_picture_has_a_cell_per_site() -> None:
-    axes = picture.draw(KEEP).axes[0]
+    axes = build.draw_kept(KEEP).axes[0]
     assert [label.get_text() for label in axes.get_yticklabels()] == [
         "decoder cross heads",
         "encoder ffn",
@@ -28,17 +24,3 @@ def test_the_picture_has_a_cell_per_site() -> None:
     assert shares is not None
     assert shares[1].tolist() == [0.5, 0.0]
     assert shares[2].tolist() == [0.75, 1.0]
-
-
-def test_the_file_is_whole_or_absent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "keep.png"
-    picture.save(KEEP, path)
-    assert path.read_bytes().startswith(b"\x89PNG")
-
-    def full_disk(*_: object, **__: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(picture.files.os, "fsync", full_disk)
-    with pytest.raises(OSError, match="No space left"):
-        picture.save(KEEP, tmp_path / "other.png")
-    assert [*tmp_path.iterdir()] == [path]

@@ -47,7 +47,7 @@ def test_a_speed_up_is_measured_on_the_cut_model_itself(
     assert not [*tmp_path.glob("cache/jobs/*.safetensors"), *tmp_path.glob("cache/time_cut/*.s*")]
     ratio, probes = first["ratio"], first["probes"]
     assert probes[f"{ratio:g}"] >= 1.2 > probes[f"{ratio - 0.01:g}"]
-    assert first["method"]["target_speedup"] == 1.2
+    assert first["config"]["prune"]["target_speedup"] == 1.2
     calls, state["contended"] = state["calls"], False
     run("b", 1.2)  # the same job, which is not known
     assert state["calls"] > calls

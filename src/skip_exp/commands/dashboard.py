@@ -18,6 +18,7 @@ import wandb
 from skip_exp.commands.line import one_line_errors, parser
 from skip_exp.config.names import FITS, STATES
 from skip_exp.errors import SkipError, one_line
+from skip_exp.logger.runs import find_project
 from skip_exp.outcomes.registry import METRICS
 from skip_exp.report import tables
 
@@ -117,9 +118,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = line.parse_intermixed_args(arguments)
     if not (options.entity or options.dry_run):
         line.error("--entity: needed to save workspaces")
-    from skip_exp.logger import runs  # brings torch, which takes seconds: not for --help
-
-    views = build_workspaces(options.entity or "ENTITY", runs.find_project(options.project))
+    project = find_project(options.project)
+    views = build_workspaces(options.entity or "ENTITY", project)
     if options.dry_run:
         models = [view._to_model() for view in views]  # what would be sent to W&B
         sent = [model.model_dump(mode="json", by_alias=True, exclude_none=True) for model in models]

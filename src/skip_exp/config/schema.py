@@ -34,6 +34,7 @@ from skip_exp.config.prune import PruneConfig, name_goal
 from skip_exp.config.task import TaskConfig
 from skip_exp.config.train import RetuneConfig, TuneConfig
 
+WANDB_PROJECT = "skip_exp"  # unless logger.project or the environment names another
 LOGGERS = ("wandb", "csv", "tensorboard", "mlflow", "none")
 ACCELERATORS = ("auto", "cpu", "gpu", "cuda")
 PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed")
@@ -245,6 +246,11 @@ class Config:
 
     def __post_init__(self) -> None:
         within("", self, seed=(0, 2**32 - 1))
+
+    @property
+    def label(self) -> str:
+        """The job's name in W&B and MLflow: task, backbone, what is pruned, seed."""
+        return f"{self.task.name}-{self.backbone.label}-{name_goal(vars(self.prune))}-{self.seed}"
 
 
 T = TypeVar("T")

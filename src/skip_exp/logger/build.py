@@ -1,10 +1,14 @@
-"""A job's loggers, and the final results that Lightning does not log by itself."""
+"""A job's loggers, and what Lightning does not log by itself: its result, and a picture."""
 
 import logging
+import os
 from collections.abc import Mapping, Sequence
+from io import BytesIO
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from lightning.pytorch.loggers import (
     CSVLogger,
     Logger,
@@ -12,13 +16,17 @@ from lightning.pytorch.loggers import (
     TensorBoardLogger,
     WandbLogger,
 )
+from matplotlib.figure import Figure
 
-from skip_exp.config.schema import Config
+from skip_exp import results
+from skip_exp.config.schema import WANDB_PROJECT, Config
 from skip_exp.errors import first_line
-from skip_exp.logger.others import log_numbers, open_mlflow
+from skip_exp.models.sites import Site
+from skip_exp.utils import files
 
 log = logging.getLogger(__name__)
 
+LOCAL_MLFLOW = "sqlite:///outputs/mlflow.db"  # without MLFLOW_TRACKING_URI
 KEPT_EPOCH = "/kept_epoch"  # marks the row of the epoch that a phase kept
 
 
@@ -68,12 +76,32 @@ def _open(name: str, cfg: Config, unfinished: Path | None) -> Logger:
                 cfg.output_dir, name=None, version="tensorboard", default_hp_metric=False
             )
         case "mlflow":
-            return open_mlflow(cfg)
+            return _open_mlflow(cfg)
         case _:
             from skip_exp.logger import runs  # importing wandb takes a third of a second
 
             run = runs.open_run(cfg, unfinished)
             return PhaseLogger(project=cfg.logger.project, experiment=run)
+
+
+def _open_mlflow(cfg: Config) -> Logger:
+    """A run at MLFLOW_TRACKING_URI, else in a file of ``outputs``."""
+    uri = os.environ.get("MLFLOW_TRACKING_URI")
+    if uri is None:
+        uri = LOCAL_MLFLOW
+        Path("outputs").mkdir(exist_ok=True)
+    tags = {
+        "task": cfg.task.name,
+        "backbone": cfg.backbone.label,
+        "sweep": cfg.sweep.id,
+        "mlflow.note.content": cfg.logger.notes,
+    }
+    return MLFlowLogger(
+        experiment_name=cfg.logger.project or WANDB_PROJECT,
+        run_name=cfg.label,
+        tracking_uri=uri,
+        tags={name: tag for name, tag in tags.items() if tag},
+    )
 
 
 def mirror(loggers: Sequence[Logger], result: Mapping[str, Any], folder: Path) -> None:
@@ -91,7 +119,48 @@ def mirror(loggers: Sequence[Logger], result: Mapping[str, Any], folder: Path) -
             runs.log_result(each.experiment, result, folder)
         elif isinstance(each, TensorBoardLogger | MLFlowLogger):
             try:
-                log_numbers(each, result)
+                _log_numbers(each, result)
             except Exception as problem:
                 name = type(each).__name__
                 log.warning("%s: cannot log the result: %s", name, first_line(problem))
+
+
+def _log_numbers(logger: Logger, result: Mapping[str, Any]) -> None:
+    """Log a finished job's settings and numbers to TensorBoard or MLflow."""
+    logger.log_hyperparams(result["config"])
+    numbers = {}
+    for name, value in results.flatten(result).items():
+        is_number = isinstance(value, Real) and not isinstance(value, bool)
+        if is_number and not name.startswith("keep_sizes/"):
+            numbers[name] = float(value)
+    logger.log_metrics(numbers, step=0)
+    logger.save()
+
+
+def save_picture(keep_sizes: Mapping[str, Sequence[int]], path: Path) -> None:
+    """Draw ``keep_sizes`` ({site: [kept, total]}) as a PNG. Raises OSError."""
+    content = BytesIO()
+    draw_kept(keep_sizes).savefig(content, format="png", dpi=120, bbox_inches="tight")
+    files.replace(path, content.getvalue())
+
+
+def draw_kept(keep_sizes: Mapping[str, Sequence[int]]) -> Figure:
+    """Heat map of the fraction kept: a row per kind of site, a column per layer."""
+    sites = {Site(name): sizes for name, sizes in keep_sizes.items()}
+    rows = sorted({site.like for site in sites})
+    layers = range(1 + max(site.sublayer.layer for site in sites))
+    shares = np.full((len(rows), len(layers)), np.nan)
+    figure = Figure(figsize=(1.6 + 0.62 * len(layers), 0.9 + 0.5 * len(rows)))
+    axes = figure.subplots()
+    for site, (kept, total) in sites.items():
+        row, column = rows.index(site.like), site.sublayer.layer
+        shares[row, column] = kept / max(total, 1)
+        color = "white" if 2 * kept > total else "black"
+        axes.text(column, row, str(kept), color=color, ha="center", va="center", fontsize=7)
+    image = axes.imshow(shares, vmin=0, vmax=1, cmap="Blues", aspect="auto")
+    axes.set_xticks(layers, [str(layer + 1) for layer in layers])
+    axes.set_yticks(range(len(rows)), [row.replace(".", " ") for row in rows])
+    axes.set_xlabel("layer")
+    axes.set_title("units kept", fontsize=9)
+    figure.colorbar(image, label="fraction kept")
+    return figure

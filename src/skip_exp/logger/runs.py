@@ -15,10 +15,8 @@ import wandb
 
 from skip_exp import results
 from skip_exp.config.names import FITS
-from skip_exp.config.schema import Config
+from skip_exp.config.schema import WANDB_PROJECT, Config
 from skip_exp.errors import INTERRUPTED, SkipError, first_line, one_line
-from skip_exp.logger import picture
-from skip_exp.logger.others import PROJECT, name_run
 from skip_exp.utils import files
 
 log = logging.getLogger(__name__)
@@ -42,13 +40,14 @@ def open_run(cfg: Config, unfinished: Path | None = None) -> wandb.Run:
     """
     global _run
     os.environ.setdefault("WANDB_SILENT", "true")
+    why = ""
     try:
         run = _init(cfg, find_mode(cfg.logger.mode), find_id(unfinished))
     except wandb.errors.Error as error:
         if cfg.logger.mode != "auto":
-            why = f"logger.mode={cfg.logger.mode}: W&B refused: {one_line(error)}"
-            raise SkipError(why) from error
-        log.warning("W&B: cannot be reached, logging offline: %s", one_line(error))
+            message = f"logger.mode={cfg.logger.mode}: W&B refused: {one_line(error)}"
+            raise SkipError(message) from error
+        why = f"cannot be reached ({one_line(error)}), "
         run = _init(cfg, "offline", None)  # W&B's service still holds the id
     _run = run
     for phase in FITS:  # each fits anew, so Lightning's global step starts again
@@ -56,8 +55,8 @@ def open_run(cfg: Config, unfinished: Path | None = None) -> wandb.Run:
         # `build.PhaseLogger` writes the summary, for the epoch that the phase kept.
         run.define_metric(f"{phase}/*", step_metric=f"{phase}/step", summary="none")
     if run.offline:
-        runs = shlex.quote(os.path.dirname(_folder(run)))  # short, so it does not wrap
-        log.info("W&B: offline; upload with:\n  wandb sync %s/offline-run-*", runs)
+        folder = shlex.quote(os.path.dirname(_folder(run)))
+        log.info("W&B: %soffline; upload with: wandb sync %s/offline-run-*", why, folder)
     elif not run.disabled:
         log.info("W&B: %s", run.url)
     return run
@@ -97,7 +96,7 @@ def _init(cfg: Config, mode: Any, run_id: str | None) -> wandb.Run:
         project=find_project(cfg.logger.project),
         entity=cfg.logger.entity,
         group=cfg.logger.group or cfg.sweep.id,
-        name=name_run(cfg),
+        name=cfg.label,
         notes=cfg.logger.notes,
         tags=[tag[:LONGEST_TAG] for tag in dict.fromkeys([*tags, *cfg.logger.tags]) if tag],
         config=asdict(cfg),
@@ -112,7 +111,7 @@ def _init(cfg: Config, mode: Any, run_id: str | None) -> wandb.Run:
 
 def find_project(given: str | None) -> str:
     """The project that was given, else that of WANDB_PROJECT."""
-    return given or os.environ.get("WANDB_PROJECT") or PROJECT
+    return given or os.environ.get("WANDB_PROJECT") or WANDB_PROJECT
 
 
 def log_result(run: wandb.Run, result: Mapping[str, Any], folder: Path) -> None:
@@ -144,7 +143,7 @@ def log_fields(run: wandb.Run, result: Mapping[str, Any], folder: Path) -> None:
 
 
 def log_picture(run: wandb.Run, result: Mapping[str, Any], folder: Path) -> None:
-    run.log({"keep": wandb.Image(str(folder / picture.PICTURE))})
+    run.log({"keep": wandb.Image(str(folder / results.PICTURE))})
 
 
 def close(error: str | None = None) -> None:

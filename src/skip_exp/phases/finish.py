@@ -19,7 +19,7 @@ from skip_exp.cache.store import Entry, pack_files
 from skip_exp.config.names import STATES
 from skip_exp.config.schema import backbone_label
 from skip_exp.data.rows import get_labels
-from skip_exp.logger import picture
+from skip_exp.logger.build import save_picture
 from skip_exp.models import lora
 from skip_exp.models.readouts import ClassifierReadout
 from skip_exp.models.shapes import block_parameters, flops, keep_sizes, shapes_of
@@ -28,7 +28,16 @@ from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.models.trained import skill_parameters
 from skip_exp.outcomes.registry import fit_temperature
 from skip_exp.phases.job import Job
-from skip_exp.results import PREDICTIONS, Calibration, Flops, MainScores, Params, Result, Scores
+from skip_exp.results import (
+    PICTURE,
+    PREDICTIONS,
+    Calibration,
+    Flops,
+    MainScores,
+    Params,
+    Result,
+    Scores,
+)
 from skip_exp.skill.files import save_skill
 from skip_exp.skill.record import (
     RECORD,
@@ -141,9 +150,9 @@ def finish(
     result.flops = Flops(before=before, after=after, ratio=before / after)
     result.keep_sizes = keep_sizes(shapes_of(dense), keep)
     result.finished = results.now()
-    picture.save(result.keep_sizes, job.output / picture.PICTURE)
+    save_picture(result.keep_sizes, job.output / PICTURE)
     _write_predictions(job.output / PREDICTIONS, job, scored, record)
-    names = [f"skill/{TENSORS}", f"skill/{RECORD}", picture.PICTURE, PREDICTIONS]
+    names = [f"skill/{TENSORS}", f"skill/{RECORD}", PICTURE, PREDICTIONS]
     return Entry(pack_files(job.output, names), {"result": result.to_dict()}, keep=is_lasting)
 
 
