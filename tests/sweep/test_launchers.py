@@ -22,7 +22,7 @@ from tests.conftest import Cli
 from tests.helpers import slurm
 from tests.helpers.toy import save_toy
 
-pytestmark = pytest.mark.filterwarnings(r"ignore:\n'hydra/launcher")  # as sweep.workers does
+pytestmark = pytest.mark.filterwarnings(r"ignore:\n'hydra/launcher")  # as sweep.run does
 LAUNCHERS = ("joblib", "submitit_local", "ray")
 NAMES = sorted(path.stem for path in (config.conf_dir() / "hydra/launcher").glob("*.yaml"))
 SETTINGS = [

@@ -66,7 +66,7 @@ def test_a_sweep_finds_its_results_whatever_their_folders_are_called(cli: Cli, n
     ended = cli("+task=rte", "-m", "seed=20,21", *place)
     assert (ended.code, ended.err) == (0, "")
     assert re.findall(r"^(\d+) +0\.5 ", ended.out, re.M) == ["20", "21"]
-    assert re.search(r"^job 2 of 2, about \d+ s left$", ended.out, re.M)
+    assert re.search(r"^job 2 of 2, about \d+ s left: ", ended.out, re.M)
 
 
 def test_flags_may_stand_between_overrides(cli: Cli) -> None:
@@ -115,7 +115,7 @@ def test_a_search_is_one_row_without_its_jobs(
     ended = cli("+task=rte", "prune.within=1", "-m", "seed=1,2")
     assert ended.code == 0
     assert [job.prune.ratio for job in ended.jobs] == [0, 0.9, 0, 0.9]
-    assert "2 jobs" in ended.out and re.search(r"^job 2 of 2, about \d+ s left$", ended.out, re.M)
+    assert "2 jobs" in ended.out and re.search(r"^job 2 of 2, about \d+ s left: ", ended.out, re.M)
     names = [file.parent.name for file in tmp_path.glob("outputs/*/*/*/result.json")]
     assert sorted(names) == ["0-rte-minilm-within1-1", "1-rte-minilm-within1-2"]
 
@@ -272,8 +272,9 @@ def test_the_sweep_file_of_the_docs_counts_and_names_the_group(cli: Cli, tmp_pat
     assert [job.prune.ratio for job in ended.jobs] == [0.5, 0.7]
     assert {(job.task.name, job.tune.epochs, job.seed) for job in ended.jobs} == {("sst2", 4, 7)}
     assert ended.jobs[0].sweep.id.startswith("mine-")
-    assert "job 1 of 2\n" in ended.out
-    assert re.search(r"^job 2 of 2, about \d+ s left$", ended.out, re.M)
+    assert re.search(r"^job 1 of 2: .*seed=7", ended.out, re.M)
+    assert "#0" not in ended.out  # Hydra's own number of the first
+    assert re.search(r"^job 2 of 2, about \d+ s left: ", ended.out, re.M)
     assert not re.search(r"^job ", cli("+task=rte").out, re.M)
 
 

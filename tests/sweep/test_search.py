@@ -17,7 +17,6 @@ from omegaconf import OmegaConf
 from skip_exp import results
 from skip_exp.errors import ConfigError
 from skip_exp.sweep import search
-from skip_exp.sweep.finish import STARTED
 from tests.conftest import Cli, Ended
 from tests.helpers.toy import numbers, save_toy
 
@@ -138,10 +137,6 @@ def test_a_sweep_file_a_recipe_and_a_search_combine(cli: Cli) -> None:
     [
         ({"objectives": []}, "sweep.objective=None: "),
         ({"objectives": ["select/final", "flops/ratio"]}, "hydra.sweeper.direction=maximize: "),
-        ({"direction": "up"}, "hydra.sweeper.direction=up: "),
-        ({"n_trials": 0}, "hydra.sweeper.n_trials=0: "),
-        ({"n_jobs": 1.5}, "hydra.sweeper.n_jobs=1.5: "),
-        ({"sampler": "Luck"}, "hydra.sweeper.sampler=Luck: "),
         ({"task": ["tune.lr=0.1"]}, "hydra.sweeper.params=.*: "),
     ],
 )
@@ -168,16 +163,6 @@ def test_a_wrong_value_is_one_line_before_the_first_job(
 def test_a_search_needs_m(cli: Cli) -> None:
     ended = cli("+task=rte", "hparams_search=optuna")
     assert ended.code == 2 and "-m" in ended.err and ended.err.count("\n") == 1
-
-
-def test_a_folder_of_another_search_is_refused(tmp_path: Path, monkeypatch: Any) -> None:
-    storage = search._storage(tmp_path)
-    optuna.create_study(study_name="sweep-1", storage=storage)
-    monkeypatch.setattr(STARTED, "search", "sweep-1")
-    search.check_study(tmp_path)
-    monkeypatch.setattr(STARTED, "search", "sweep-2")
-    with pytest.raises(ConfigError, match=f"^hydra.sweep.dir={tmp_path}: "):
-        search.check_study(tmp_path)
 
 
 def test_without_optuna_a_search_is_one_line(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,7 @@ from hydra.types import RunMode
 from omegaconf import OmegaConf
 
 from skip_exp.config.schema import TrainerConfig
-from skip_exp.sweep import workers
+from skip_exp.sweep import run
 
 JOBLIB = "hydra_plugins.hydra_joblib_launcher.joblib_launcher.JoblibLauncher"
 LOCAL = "hydra_plugins.hydra_submitit_launcher.submitit_launcher.LocalLauncher"
@@ -34,7 +34,7 @@ def environ() -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def machine(monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine with two GPUs."""
-    monkeypatch.setattr(workers, "list_gpus", lambda: ["/dev/nvidia0", "/dev/nvidia1"])
+    monkeypatch.setattr(run, "list_gpus", lambda: ["/dev/nvidia0", "/dev/nvidia1"])
 
 
 @pytest.mark.parametrize(("cores", "half"), [(1, 2), (2, 2), (5, 2), (8, 4), (64, 32)])
@@ -51,7 +51,7 @@ def test_half_the_cores(monkeypatch: pytest.MonkeyPatch, cores: int, half: int) 
 def test_visible_gpus(given: str | None, seen: list[str]) -> None:
     if given is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = given
-    assert workers.visible_gpus() == seen
+    assert run.visible_gpus() == seen
 
 
 def settle(monkeypatch: pytest.MonkeyPatch, target: str, **more: Any) -> list[list[str]]:
@@ -62,8 +62,8 @@ def settle(monkeypatch: pytest.MonkeyPatch, target: str, **more: Any) -> list[li
     monkeypatch.setattr(
         HydraConfig, "get", lambda: OmegaConf.create({**hydra, "launcher": launcher})
     )
-    monkeypatch.setattr(workers, "claim_gpu", lambda gpus, job: claims.append(gpus))
-    workers.settle(TrainerConfig(more.get("accelerator", "auto")))
+    monkeypatch.setattr(run, "claim_gpu", lambda gpus, job: claims.append(gpus))
+    run.take_share(TrainerConfig(more.get("accelerator", "auto")))
     return claims
 
 
@@ -97,16 +97,16 @@ def test_threads_are_the_cores_of_a_job(monkeypatch: pytest.MonkeyPatch) -> None
 CLAIM = """
 import logging, os, sys
 logging.basicConfig(format="%(message)s")
-from skip_exp.sweep import workers
+from skip_exp.sweep import run
 for _ in range(2):  # the second job of one worker
-    workers.claim_gpu(workers.visible_gpus(), int(sys.argv[1]))
+    run.claim_gpu(run.visible_gpus(), int(sys.argv[1]))
 print(os.environ["CUDA_VISIBLE_DEVICES"], flush=True)
 sys.stdin.read()
 """
 
 
 def test_workers_hold_their_gpus_until_they_end(tmp_path: Path) -> None:
-    workers.claim_gpu(["3"], 0)
+    run.claim_gpu(["3"], 0)
     assert "CUDA_VISIBLE_DEVICES" not in os.environ  # a single GPU is nobody's
     env = os.environ | {"CUDA_VISIBLE_DEVICES": "4,MIG-7/0", "XDG_CACHE_HOME": str(tmp_path)}
     alive: list[subprocess.Popen[str]] = []

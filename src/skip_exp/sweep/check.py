@@ -26,7 +26,6 @@ from skip_exp.errors import ConfigError, SkipError, first_line
 from skip_exp.sweep.finish import STARTED
 from skip_exp.sweep.search import (
     check_search,
-    check_study,
     check_trial,
     is_search,
     list_ends,
@@ -87,7 +86,6 @@ class Started(Callback):
                 STARTED.search = name_search(
                     hydra.job.config_name, hydra.overrides.task, sweeper.params, sweeper.direction
                 )
-                check_study(Path(hydra.sweep.dir))
         except Exception as error:
             _refuse(error)
         STARTED.folder, STARTED.multirun = Path(config.hydra.sweep.dir), True

@@ -1,4 +1,8 @@
-"""One job of a command: if it fails, the others still run, and its result file says why."""
+"""One job of a command: if it fails, the others still run, and its result file says why.
+
+A parallel launcher's worker takes its threads and one GPU before torch is imported. joblib's
+workers inherit their share of the cores; Slurm assigns cores and GPUs itself.
+"""
 
 import logging
 import math
@@ -6,10 +10,12 @@ import os
 import sys
 import time
 import traceback
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
@@ -18,18 +24,23 @@ from skip_exp import results
 from skip_exp.config import together
 from skip_exp.config.compose import describe_failure
 from skip_exp.config.prune import name_goal
-from skip_exp.config.schema import Config, list_objectives
+from skip_exp.config.schema import Config, TrainerConfig, list_objectives, register_resolver
 from skip_exp.errors import INTERRUPTED, SkipError
-from skip_exp.sweep import workers
 from skip_exp.sweep.check import BASIC, list_jobs
 from skip_exp.sweep.finish import STARTED, SWEEP, list_since, start_of
 from skip_exp.sweep.search import is_search, name_command
 from skip_exp.utils import console
 from skip_exp.utils.bars import duration
+from skip_exp.utils.files import machine_lock
+from skip_exp.utils.machine import list_gpus
 
 log = logging.getLogger(__name__)
 
 TRACEBACKS = "SKIP_EXP_TRACEBACKS"  # set if the user set HYDRA_FULL_ERROR=1
+# Launchers whose workers run side by side on one machine and all see its GPUs.
+SIDE_BY_SIDE = ("JoblibLauncher", "LocalLauncher")
+
+_held: list[FileLock] = []  # released by the system when the process ends, however it ends
 
 
 def run_job(cfg: DictConfig) -> float | tuple[float, ...] | None:
@@ -45,7 +56,7 @@ def run_job(cfg: DictConfig) -> float | tuple[float, ...] | None:
         OmegaConf.resolve(cfg)
         cfg.sweep.id = cfg.sweep.id or sweep_id()
         settings = together.job_config(cfg)
-        workers.settle(settings.trainer)
+        take_share(settings.trainer)
         if console.PIPELINE not in sys.modules:
             log.info(console.LOADING)
         pipeline = console.import_slow(console.PIPELINE)
@@ -94,7 +105,7 @@ def _close_run(error: str | None) -> None:
 
 
 def announce() -> None:
-    """Log the number of a sweep's job and the time left.
+    """Log the number of a sweep's job, the time left, and the job's overrides.
 
     If jobs run in parallel, their following lines begin with their number.
     """
@@ -111,7 +122,7 @@ def announce() -> None:
         # Before those, a search may have made others.
         rest = (time.time() - began) / done * (total - max(done, hydra.job.num))
         place += f", about {duration(rest)} left"
-    log.info("job %s", place)
+    log.info("job %s: %s", place, " ".join(hydra.overrides.task))
     if not hydra.launcher._target_.endswith(BASIC):
         for handler in logging.getLogger().handlers:
             if not isinstance(handler, logging.FileHandler):  # each job has its own log file
@@ -159,3 +170,61 @@ def _fail(cfg: DictConfig, problem: Exception, error: str) -> None:
         job = f"{cfg.task.name}, {cfg.backbone.name}, {name_goal(cfg.prune)}"
         error = f"job {hydra.job.num + 1} ({job}): {error}"
     print(f"error: {error}", file=sys.stderr, flush=True)
+
+
+def half_the_cores() -> int:
+    """Half of the cores this process may use, at least 2: the joblib launcher's workers."""
+    from joblib import cpu_count  # knows affinity and container limits; comes with the launcher
+
+    cores: int = cpu_count()
+    return max(2, cores // 2)
+
+
+# At import, because a worker composes its job's configuration before it runs a job.
+register_resolver("half_the_cores", half_the_cores, replace=True)
+# Hydra merges the plugins' entries of the same name into conf/hydra/launcher, with a warning.
+warnings.filterwarnings("ignore", message=r"\n'hydra/launcher/\w+' is validated against")
+
+
+def take_share(trainer: TrainerConfig) -> None:
+    """Take this process's share of the machine; the user's OMP_NUM_THREADS and GPUs are kept."""
+    hydra = HydraConfig.get()
+    if hydra.mode != RunMode.MULTIRUN:
+        return
+    if cpus := hydra.launcher.get("cpus_per_task"):  # submitit; Slurm does not always bind cores
+        os.environ.setdefault("OMP_NUM_THREADS", str(cpus))
+    if trainer.accelerator != "cpu" and hydra.launcher._target_.endswith(SIDE_BY_SIDE):
+        claim_gpu(visible_gpus(), hydra.job.num)
+
+
+def visible_gpus() -> list[str]:
+    """CUDA's names of the GPUs that this process may use, found without importing torch."""
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if named is not None:
+        return [name.strip() for name in named.split(",") if name.strip()]
+    return [str(index) for index, _ in enumerate(list_gpus())]
+
+
+def claim_gpu(gpus: Sequence[str], job: int) -> None:
+    """Show this process one of several GPUs only: from the job's turn on, the first free one.
+
+    A worker that runs several jobs keeps its GPU: after the first job it sees no other.
+    """
+    if len(gpus) < 2:
+        return
+    start = job % len(gpus)
+    free = next((gpu for gpu in [*gpus[start:], *gpus[:start]] if _lock_gpu(gpu)), None)
+    os.environ["CUDA_VISIBLE_DEVICES"] = gpu = free or gpus[start]
+    if free is None:
+        log.warning("GPU %s is shared: other workers hold all %d GPUs", gpu, len(gpus))
+
+
+def _lock_gpu(gpu: str) -> bool:
+    """Hold a GPU until this process ends; return whether no other worker holds it."""
+    try:
+        lock = machine_lock(f"gpu-{gpu.replace('/', '-')}")
+        lock.acquire(blocking=False)
+    except (OSError, RuntimeError):  # filelock.Timeout, or no folder for locks
+        return False
+    _held.append(lock)
+    return True
