@@ -23,8 +23,8 @@ from skip_exp.phases.search import search
 from skip_exp.phases.test import shift_labels, test
 from skip_exp.phases.tune import tune
 from skip_exp.results import Result
-from skip_exp.utils import bars, files
-from skip_exp.utils.console import interrupts
+from skip_exp.utils import files
+from skip_exp.utils.console import allow_bars, interrupts
 from skip_exp.utils.files import full_disk_is_refused
 from skip_exp.utils.timing import Clock
 
@@ -40,7 +40,7 @@ def run(cfg: Config) -> Result:
     job = prepare(cfg)
     write_config(job.cfg, job.key)
     clock = Clock(phases(cfg))
-    with full_disk_is_refused(job.output), bars.allow_bars(cfg.trainer.progress), interrupts():
+    with full_disk_is_refused(job.output), allow_bars(cfg.trainer.progress), interrupts():
         skip_done = cfg.sweep.skip_done
         done = job.cache.get(JOB_STAGE, job.key, lambda: run_phases(job, clock), skip_done)
         if done.hit:

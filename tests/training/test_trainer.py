@@ -38,7 +38,7 @@ from skip_exp.training.module import (
     linear,
 )
 from skip_exp.training.trainer import usable
-from skip_exp.utils import bars
+from skip_exp.utils import console
 from tests.helpers.tiny import tiny_model
 
 QUIET = TrainerConfig(accelerator="cpu", precision="32-true", progress=False)
@@ -306,7 +306,7 @@ def test_a_line_per_epoch_in_a_file_as_in_a_terminal(
 ) -> None:
     caplog.set_level("INFO", "skip_exp")
     monkeypatch.setattr(sys.stdout, "isatty", lambda: is_terminal)
-    with bars.allow_bars(True):
+    with console.allow_bars(True):
         fit(tuner(epochs=3))  # without progress no line
         fit(tuner(epochs=2), progress=True)
     lines = [r.getMessage() for r in caplog.records if r.name == "skip_exp.callbacks.epochs"]
@@ -324,8 +324,8 @@ def test_a_long_pass_has_a_bar_on_a_terminal(
     screen: Any = io.StringIO()
     screen.isatty = lambda: is_terminal
     monkeypatch.setattr(sys, "stdout", screen)
-    monkeypatch.setattr(bars, "AFTER", 0)  # any pass counts as long
-    with bars.allow_bars(True):
+    monkeypatch.setattr(console, "AFTER", 0)  # any pass counts as long
+    with console.allow_bars(True):
         fit(tuner(), progress=True)
     for name in ("epoch 1 of 1 |", "selection slice |"):
         assert (name in screen.getvalue()) == is_terminal

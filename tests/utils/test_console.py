@@ -13,7 +13,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from skip_exp.config.schema import conf_dir
-from skip_exp.utils import bars, console
+from skip_exp.utils import console
 
 NAME = "seen_by_a_test"
 
@@ -101,14 +101,14 @@ class Terminal(io.StringIO):
 def drawn(monkeypatch: pytest.MonkeyPatch, screen: Any, wanted: bool = True) -> str:
     """What counting three items writes to standard output."""
     monkeypatch.setattr(sys, "stdout", screen)
-    with bars.allow_bars(wanted):
-        assert list(bars.Counted("abc", "letters")) == ["a", "b", "c"]
+    with console.allow_bars(wanted):
+        assert list(console.Counted("abc", "letters")) == ["a", "b", "c"]
     return str(screen.getvalue())
 
 
 def test_a_bar_is_for_what_takes_long_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     assert drawn(monkeypatch, Terminal()) == ""  # done within five seconds
-    monkeypatch.setattr(bars, "AFTER", 0)
+    monkeypatch.setattr(console, "AFTER", 0)
     shown = drawn(monkeypatch, Terminal())
     assert "letters" in shown and "of 3" in shown and "\n" not in shown
     assert shown.rpartition("\r")[0].endswith(" ")  # wiped out at the end
@@ -123,4 +123,4 @@ def test_a_bar_is_for_what_takes_long_on_a_terminal(monkeypatch: pytest.MonkeyPa
     [(0.2, "1 s"), (19.1, "20 s"), (89.5, "90 s"), (100, "2 min"), (5400, "1.5 h")],
 )
 def test_durations(seconds: float, text: str) -> None:
-    assert bars.duration(seconds) == text
+    assert console.duration(seconds) == text

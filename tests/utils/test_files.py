@@ -1,8 +1,6 @@
 """Locks between the processes of one user; what else is in `utils/files.py` its callers test."""
 
 import os
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Barrier
@@ -57,35 +55,3 @@ def test_writers_of_one_file_never_share_its_temporary_file(
     assert [write.exception() for write in writes] == [None, None]
     assert (tmp_path / "x").read_bytes() in (b"one", b"other")
     assert [path.name for path in tmp_path.iterdir()] == ["x"]
-
-
-WITHOUT_FLOCK = """
-import errno, fcntl, sys
-from filelock import FileLock
-from skip_exp.utils import files
-
-def flock(*_):
-    raise OSError(errno.ENOSYS, "not implemented")
-
-fcntl.flock = flock
-files.acquire(FileLock(sys.argv[1], timeout=float(sys.argv[2])), "does the same")
-print("held", flush=True)
-sys.stdin.read()
-"""
-
-
-def test_a_lock_without_flock_is_its_holders_until_that_is_killed(tmp_path: Path) -> None:
-    """filelock falls back to a file that names its holder, and breaks one it cannot read."""
-
-    def process(timeout: float) -> subprocess.Popen[str]:
-        command = [sys.executable, "-c", WITHOUT_FLOCK, str(tmp_path / "x.lock"), str(timeout)]
-        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-        return subprocess.Popen(command, text=True, stderr=subprocess.DEVNULL, **pipes)
-
-    with process(10) as holder:
-        assert holder.stdout.readline() == "held\n"
-        with process(3) as other:  # it would break an unknown record after two seconds
-            assert other.communicate()[0] == ""
-        holder.kill()
-    with process(10) as other:
-        assert other.communicate()[0] == "held\n"

@@ -3,9 +3,9 @@
 from typing import Any
 
 from skip_exp.backbones.load import Backbone
+from skip_exp.data.batches import tokenize_fast
 from skip_exp.errors import ConfigError
 from skip_exp.models.readouts import READOUT_CLASSES, Readout
-from skip_exp.utils.tokens import tokenize_fast
 
 
 def build_readout(

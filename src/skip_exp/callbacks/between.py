@@ -21,7 +21,7 @@ from skip_exp.models.sites import Keep, Relevance, Site
 from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.pruning.allocate import allocate
 from skip_exp.pruning.surgery import cut
-from skip_exp.utils import bars
+from skip_exp.utils import console
 
 Method = Callable[[SoftPromptModel, list[Batch]], Relevance]
 
@@ -57,7 +57,7 @@ class AttributionCallback(Callback):
         model = copy.deepcopy(_model_of(trainer, pl_module)).eval()
         device = trainer.strategy.root_device
         moved = (move_data_to_device(batch, device) for batch in self.batches)
-        found = self.method(model, bars.Counted(moved, "attribute"))
+        found = self.method(model, console.Counted(moved, "attribute"))
         self.relevance = check_relevance(found, site_sizes(shapes_of(model)))
 
 

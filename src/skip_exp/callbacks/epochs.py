@@ -7,7 +7,7 @@ from typing import Any
 import lightning as L
 from lightning.pytorch.callbacks import Callback
 
-from skip_exp.utils import bars
+from skip_exp.utils import console
 
 log = logging.getLogger(__name__)
 
@@ -21,7 +21,7 @@ class Batches(Callback):
 
     def _start(self, trainer: L.Trainer, total: Any, what: str) -> None:
         self._stop()
-        self.bar = bars.bar(int(total), what)
+        self.bar = console.bar(int(total), what)
 
     def _count(self, *_: Any, **__: Any) -> None:
         if self.bar is not None:
@@ -82,6 +82,6 @@ class EpochLines(Batches):
         found = trainer.callback_metrics
         score = 100 * found[f"{self.phase}/select_{self.metric}"].item()
         loss = found[f"{self.phase}/select_loss"].item()
-        rest = f"  about {bars.duration(left)} left" if left else ""
+        rest = f"  about {console.duration(left)} left" if left else ""
         place = f"epoch {epoch} of {trainer.max_epochs}"
         log.info("%s  %s %.1f  loss %.2f%s", place, self.metric, score, loss, rest)

@@ -3,6 +3,7 @@
 Training, skills and ONNX exports share it. Importing it imports no torch.
 """
 
+import threading
 from collections.abc import Callable, Iterable, Sequence
 from itertools import chain
 from typing import TYPE_CHECKING, Any, TypedDict
@@ -12,7 +13,6 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from skip_exp.outcomes.scores import UNLABELLED
-from skip_exp.utils.tokens import tokenize_fast
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -34,6 +34,16 @@ class Row(TypedDict, total=False):
 Batch = dict[str, "Tensor"]
 
 _CHUNK = 1000  # texts per tokenizer call
+_TOKENIZING = threading.Lock()
+
+
+def tokenize_fast(tokenizer: Any, *texts: Any, **options: Any) -> Any:
+    """``tokenizer(*texts, **options)``, one thread at a time; all calls go through here.
+
+    Truncation is a state of a fast tokenizer, which all skills of a backbone and a fit share.
+    """
+    with _TOKENIZING:
+        return tokenizer(*texts, **options)
 
 
 def tokenize(

@@ -20,7 +20,7 @@ from skip_exp.data.batches import (
 )
 from skip_exp.data.rows import Rows
 from skip_exp.errors import DataError
-from skip_exp.utils import bars
+from skip_exp.utils import console
 
 _MEGA = 50  # batches whose rows are sorted by length together
 # Train batches are padded to a multiple of this width. oneDNN compiles a kernel per shape and
@@ -130,7 +130,7 @@ class TextDataModule(L.LightningDataModule):
             what: title of the progress bar.
         """
         batches = batch_by_length(self.rows, self.eval_batch)
-        shown = bars.bar(len(batches), what, batches)
+        shown = console.bar(len(batches), what, batches)
         answers = answer_all(self.rows, shown, lambda rows: model(self._collate(rows)))
         # A single copy at the end: a copy per batch would synchronize with the GPU each time.
         return torch.stack(answers).cpu()

@@ -13,6 +13,7 @@ from skip_exp.backbones.load import Backbone
 from skip_exp.backbones.readout import build_readout
 from skip_exp.config.schema import PromptConfig
 from skip_exp.config.train import OWN_WEIGHTS, TuneConfig
+from skip_exp.data.batches import tokenize_fast
 from skip_exp.data.rows import Rows
 from skip_exp.errors import DataError
 from skip_exp.models import lora
@@ -20,7 +21,6 @@ from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.models.start import draw_weights, new_prompt
 from skip_exp.models.trained import train_only
 from skip_exp.phases.start import Start
-from skip_exp.utils.tokens import tokenize_fast
 
 
 def phase_seed(seed: int, phase: str) -> int:

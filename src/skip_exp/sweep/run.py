@@ -30,7 +30,6 @@ from skip_exp.sweep.check import BASIC, list_jobs
 from skip_exp.sweep.finish import STARTED, SWEEP, list_since, start_of
 from skip_exp.sweep.search import is_search, name_command
 from skip_exp.utils import console
-from skip_exp.utils.bars import duration
 from skip_exp.utils.files import machine_lock
 from skip_exp.utils.machine import list_gpus
 
@@ -121,7 +120,7 @@ def announce() -> None:
     if 0 < done < total:
         # Before those, a search may have made others.
         rest = (time.time() - began) / done * (total - max(done, hydra.job.num))
-        place += f", about {duration(rest)} left"
+        place += f", about {console.duration(rest)} left"
     log.info("job %s: %s", place, " ".join(hydra.overrides.task))
     if not hydra.launcher._target_.endswith(BASIC):
         for handler in logging.getLogger().handlers:

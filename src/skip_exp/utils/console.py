@@ -1,22 +1,36 @@
-"""What a user sees of a running command, and what a call from Python must leave as it was."""
+"""What a user sees of a running command, and what a call from Python must leave as it was.
+
+Bars are for what takes longer than five seconds, on a terminal only.
+"""
 
 import gc
 import importlib
 import logging
+import math
+import multiprocessing
 import os
 import random
 import signal
 import sys
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import ModuleType
+from typing import Any, TypeVar
+
+from tqdm import tqdm
+
+T = TypeVar("T")
 
 PIPELINE = "skip_exp.pipeline"  # takes seconds to import
 LOADING = "skip_exp: loading torch ..."  # said before imports that take seconds
 FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"  # of a log file, as in conf/config.yaml
+AFTER = 5  # seconds until a bar appears
+LOOK = "{desc} |{bar:30}| {n_fmt} of {total_fmt}, about {remaining} left"
+
+_bars_allowed = False
 
 
 def import_slow(name: str) -> ModuleType:
@@ -43,6 +57,56 @@ def pause_collection() -> Iterator[None]:
     finally:
         if was_enabled:
             gc.enable()
+
+
+@contextmanager
+def allow_bars(wanted: bool) -> Iterator[None]:
+    """Within the block bars are shown, if standard output is a terminal of this process alone."""
+    global _bars_allowed
+    before = _bars_allowed
+    is_joblib_worker = multiprocessing.get_start_method(allow_none=True) == "loky"
+    _bars_allowed = wanted and sys.stdout.isatty() and not is_joblib_worker  # they share a terminal
+    try:
+        yield
+    finally:
+        _bars_allowed = before
+
+
+def bar(total: int | None, what: str, items: Iterable[Any] | None = None) -> Any:
+    """A bar of ``total`` steps, which iterates ``items`` or has ``update()`` and ``close()``.
+
+    Closed, it leaves no trace.
+    """
+    return tqdm(
+        items,
+        total=total,
+        desc=what,
+        bar_format=LOOK,
+        delay=AFTER,
+        leave=False,
+        dynamic_ncols=True,
+        file=sys.stdout,
+        disable=not _bars_allowed,
+    )
+
+
+class Counted(list[T]):
+    """The items as a list that shows a bar, labelled ``what``, whenever they are iterated."""
+
+    def __init__(self, items: Iterable[T], what: str) -> None:
+        super().__init__(items)
+        self.what = what
+
+    def __iter__(self) -> Iterator[T]:
+        return iter(bar(len(self), self.what, super().__iter__()))
+
+
+def duration(seconds: float) -> str:
+    """``20 s``, ``8 min`` or ``3.0 h``, rounded up."""
+    if seconds < 90:
+        return f"{max(1, math.ceil(seconds))} s"
+    minutes = seconds / 60
+    return f"{math.ceil(minutes)} min" if minutes < 90 else f"{minutes / 60:.1f} h"
 
 
 def quiet_lightning() -> None:

@@ -6,10 +6,10 @@ import os
 import platform
 import secrets
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from filelock import FileLock, SoftFileLock, Timeout
+from filelock import FileLock, Timeout
 
 from skip_exp.errors import SkipError
 
@@ -116,7 +116,7 @@ def hold_machine(name: str, what: str) -> Iterator[None]:
 
 
 def acquire(lock: FileLock, what: str) -> None:
-    """Take ``lock``. While another process holds it, a log line names that process.
+    """Take ``lock``; a log line says so where another process holds it.
 
     Args:
         what: the other process does, e.g. ``runs the same job``.
@@ -124,17 +124,8 @@ def acquire(lock: FileLock, what: str) -> None:
     Raises:
         OSError: the lock's file cannot be written.
     """
-    file = Path(lock.lock_file)
     try:
         lock.acquire(blocking=False)
     except Timeout:
-        holder = "another process"
-        with suppress(OSError, ValueError):
-            holder = " ".join(file.read_text().split()) or holder
-        log.info("waiting for %s, which %s (%s)", holder, what, file)
+        log.info("waiting for another process, which %s (%s)", what, lock.lock_file)
         lock.acquire()
-    if isinstance(lock, SoftFileLock):  # it became one, without flock; its own record is the lock
-        return
-    # Not in filelock's form: without flock it would take what is left of it for a live lock.
-    with suppress(OSError):
-        file.write_text(f"PID {os.getpid()} on {platform.node()}")

@@ -9,8 +9,7 @@ from typing import Any, TypeVar
 
 import torch
 
-from skip_exp.utils import bars
-from skip_exp.utils.console import pause_collection
+from skip_exp.utils.console import bar, pause_collection
 from skip_exp.utils.files import hold_machine
 from skip_exp.utils.machine import BUSY, Load, cores, free_cores, processor, processor_lines
 
@@ -96,7 +95,7 @@ def interleave(
     rounds = warmup + repeats
     gc.collect()
     with pause_collection():
-        for round_ in bars.bar(rounds, "benchmark", range(rounds)):
+        for round_ in bar(rounds, "benchmark", range(rounds)):
             for call, times_of_call in zip(calls, times, strict=True):
                 wait()
                 start = time.perf_counter()
