@@ -25,7 +25,6 @@ from skip_exp.phases.tune import tune
 from skip_exp.results import Result
 from skip_exp.utils import files
 from skip_exp.utils.console import allow_bars, interrupts
-from skip_exp.utils.files import full_disk_is_refused
 from skip_exp.utils.timing import Clock
 
 log = logging.getLogger(__name__)
@@ -40,7 +39,7 @@ def run(cfg: Config) -> Result:
     job = prepare(cfg)
     write_config(job.cfg, job.key)
     clock = Clock(phases(cfg))
-    with full_disk_is_refused(job.output), allow_bars(cfg.trainer.progress), interrupts():
+    with allow_bars(cfg.trainer.progress), interrupts():
         skip_done = cfg.sweep.skip_done
         done = job.cache.get(JOB_STAGE, job.key, lambda: run_phases(job, clock), skip_done)
         if done.hit:

@@ -22,7 +22,7 @@ NAMES = ["skip_exp: runs", "skip_exp: sweeps"]
 def dry(tmp_path_factory):
     pytest.importorskip("wandb_workspaces")
     out = tmp_path_factory.mktemp("dry") / "deep" / "dashboard.json"
-    assert dashboard.main(["--project", "proj", "--dry-run", "--out", str(out)]) == 0
+    assert dashboard.main(["--project", "proj", "--dry-run", "--output", str(out)]) == 0
     return json.loads(out.read_text())
 
 

@@ -34,7 +34,7 @@ def made(tmp_path_factory):
     store(root / "jobs", mixed())
     (root / "jobs" / "torn").mkdir()
     (root / "jobs" / "torn" / "result.json").write_text('{"status": "do')
-    assert main([str(root / "jobs"), "--out", str(root / "out")]) == 0
+    assert main([str(root / "jobs"), "--output", str(root / "out")]) == 0
     return root / "out"
 
 
@@ -62,7 +62,7 @@ def test_a_name_is_no_markup(tmp_path):
     markup = "<img src=x onerror=alert(1)>"
     found = [result() | {"backbone": markup}, failed() | {"error": f"x {markup}"}]
     jobs, out = store(tmp_path / "jobs", found), tmp_path / "out"
-    assert main([str(jobs), "--out", str(out)]) == 0
+    assert main([str(jobs), "--output", str(out)]) == 0
     for name in ("report.md", "report.html"):
         assert "<img" not in (out / name).read_text()
 
@@ -87,7 +87,7 @@ def test_what_was_kept_is_told_in_percent_by_layer():
 def test_prints_the_table_and_failures(tmp_path, capsys):
     for name, found in (("some", [result(), failed(seed=2)]), ("none", [failed(seed=2)])):
         folder = store(tmp_path / name, found)
-        assert main([str(folder), "--out", str(tmp_path / "out")]) == 0
+        assert main([str(folder), "--output", str(tmp_path / "out")]) == 0
         shown = capsys.readouterr().out
         assert "activation_gradient" in shown and "report.html" in shown
         assert "failed: sst2, minilm, activation_gradient, ratio 0.5, seed 2: prune.ratio" in shown
@@ -97,7 +97,7 @@ def test_prints_the_table_and_failures(tmp_path, capsys):
 def test_refusals_are_one_line(tmp_path, capsys):
     folder, file = store(tmp_path / "jobs", [result()]), tmp_path / "file"
     file.write_text("")
-    for arguments in ([tmp_path / "nowhere"], [folder, "--out", file / "out"]):
+    for arguments in ([tmp_path / "nowhere"], [folder, "--output", file / "out"]):
         assert main(list(map(str, arguments))) == 1
         assert capsys.readouterr().err.count("\n") == 1
 
@@ -108,7 +108,7 @@ def test_a_thousand_results_in_five_seconds(tmp_path):
     found = grid(tasks, ["a", "b", "c"], [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.67, 0.7, 0.8, 0.9])
     store(tmp_path / "jobs", found)
     start = time.process_time()  # not the wall clock: tests run beside others
-    assert main([str(tmp_path / "jobs"), "--out", str(tmp_path / "out")]) == 0
+    assert main([str(tmp_path / "jobs"), "--output", str(tmp_path / "out")]) == 0
     assert len(found) == 1080 and time.process_time() - start < 5
 
 

@@ -105,7 +105,7 @@ def test_the_profile_and_the_data_follow_from_what_is_reachable(small, monkeypat
 def test_without_the_papers_data_nothing_runs(small, monkeypatch, capsys):
     monkeypatch.setattr(table2, "is_cached", lambda task, *_: task == "sst2")
     monkeypatch.setattr(table2, "run_sweep", lambda *_: pytest.fail("started"))
-    assert table2.main(["--profile", "paper", "--out", str(small / "t2")]) == 1
+    assert table2.main(["--profile", "paper", "--output", str(small / "t2")]) == 1
     assert capsys.readouterr().err.startswith("error: --profile paper: ")
 
 
@@ -176,7 +176,7 @@ def test_a_rehearsal_is_never_titled_table_2():
 def run(small, monkeypatch, code, *more):
     """The command, whose sweep is Python code."""
     monkeypatch.setattr(table2.Plan, "command", lambda *_: [sys.executable, "-c", code])
-    return table2.main(["--out", str(small / "t2"), *more])
+    return table2.main(["--output", str(small / "t2"), *more])
 
 
 @pytest.mark.parametrize("count", [8, 5])

@@ -95,7 +95,7 @@ def test_what_changes_a_number_tells_cells_apart_wherever_results_are_shown(key,
     assert sorted(cells["variant"]) == sorted(variants) and list(cells["n"]) == [2, 2]
     console = Console(width=300)
     with console.capture() as shown:
-        console.print(tables.job_table(list(map(Result.model_validate, found))))
+        console.print(tables.job_table(list(map(Result.model_validate, found)), 300))
     assert all(variant in shown.get() for variant in variants)
     pairs = compare.compare(frame_of(found), key, split="validation")
     assert set(pairs["option"]) | set(pairs["baseline"]) == set(texts)

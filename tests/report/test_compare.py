@@ -216,7 +216,7 @@ def test_values_are_read_as_hydra_reads_them(tmp_path, capsys):
 
 def test_the_table_and_the_file(folder, tmp_path, capsys):
     out = tmp_path / "compared.csv"
-    assert main([str(folder), "--by", "tune.lr=0.1,0.2", "--out", str(out)]) == 0
+    assert main([str(folder), "--by", "tune.lr=0.1,0.2", "--output", str(out)]) == 0
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert ["sst2", "81.0", "83.0", "+2.00", "-10.71", "to", "+14.71", "0.295", "2"] in lines
     assert ["rte", "60.0", "60.0", "+0.00", "-", "-", "1"] in lines

@@ -8,7 +8,7 @@ from rich.console import Console
 from skip_exp.report import tables
 from skip_exp.report.cells import gather, warnings
 from skip_exp.results import Result
-from tests.helpers.fakes import failed, frame_of, result
+from tests.helpers.fakes import failed, frame_of, grid, result
 
 NOTE = "BERT-derived: minilm's weights"
 
@@ -25,7 +25,7 @@ def shown(*found, width=200):
     """Title, head and rows of the table of jobs."""
     console = Console(width=width)
     with console.capture() as text:
-        console.print(tables.job_table(list(map(Result.model_validate, found))))
+        console.print(tables.job_table(list(map(Result.model_validate, found)), width))
     return text.get().splitlines()
 
 
@@ -164,6 +164,20 @@ def test_the_jobs_fit_a_terminal_in_the_order_given(width):
     rows = shown(*found, width=width)
     assert max(map(len, rows)) <= width
     text = " ".join(rows)
-    for part in ("60.0", "55.0", "59.5", "1.95x", "accuracy", "local"):
+    for part in ("59.5", "1.95x", "accuracy", "local", "integrated_gradients", "roberta_mini"):
         assert part in text
+    assert ("60.0" in text and "55.0" in text) == (width == 160)  # dense and pruned
     assert text.index(" 0.7") < text.index(" 0.3")
+
+
+@pytest.mark.parametrize("width", [80, 120, 160])
+def test_the_names_of_a_report_are_not_broken(width):
+    found = grid(["sst2", "mrpc"], ["minilm", "roberta_mini"], [0.3, 0.5])
+    console = Console(width=width)
+    with console.capture() as text:
+        console.print(tables.narrow_table(lines(*found), "16 cells", width))
+    _, head, *rows = text.get().splitlines()
+    assert len(rows) == 16 and max(map(len, rows)) <= width
+    assert {row.split()[2] for row in rows} == {"activation_gradient", "random"}
+    assert {"ratio", "accuracy", "speed-up"} <= {*head.split()}
+    assert ("dense" in head) == (width > 80)

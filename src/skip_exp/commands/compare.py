@@ -4,7 +4,7 @@ Examples:
 
     skip-exp compare outputs --by attribution                        # all, against the commonest
     skip-exp compare outputs --by attribution=random,activation_gradient
-    skip-exp compare outputs --by prune.sites=[ffn],[ffn,heads] --out sites.csv
+    skip-exp compare outputs --by prune.sites=[ffn],[ffn,heads] --output sites.csv
 
 A table has every task's scores, the mean difference with its 95 % interval, and the number of
 pairs. KEY may be a group, such as attribution or retune: then everything in it may differ. The
@@ -12,16 +12,13 @@ first value is the baseline. Scores are those of the selection slice, on which s
 --split validation takes the reported ones.
 """
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
-
-from rich.console import Console
 
 from skip_exp.commands.line import one_line_errors, parser
 from skip_exp.config.compose import choices
 from skip_exp.report import compare, frame
-from skip_exp.report.tables import write_files
+from skip_exp.report.tables import open_screen, write_files
 
 
 @one_line_errors(1)
@@ -33,18 +30,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--by", required=True, metavar="KEY[=A,B]", help="key or group to compare, and its values"
     )
     line.add_argument("--split", choices=compare.SCORES, default="select", help="whose scores")
-    line.add_argument("--out", type=Path, metavar="FILE", help="write the rows to a CSV file, too")
+    line.add_argument(
+        "--output", type=Path, metavar="FILE", help="write the rows to a CSV file, too"
+    )
     options = line.parse_intermixed_args(arguments)
     key, _, given = options.by.partition("=")
     values = choices(given) if given else []
     rows = compare.compare(frame.load(options.folders), key, values, options.split)
-    if options.out:
-        write_files({options.out: rows.to_csv(index=False)})
-    console = Console(width=None if sys.stdout.isatty() else 200)
+    if options.output:
+        write_files({options.output: rows.to_csv(index=False)})
+    screen = open_screen()
     for table in compare.make_tables(rows):
-        console.print(table, "")
+        screen.print(table, "")
     for note in compare.notes(rows, options.split):
-        console.print(note, markup=False, highlight=False)
-    if options.out:
-        print(f"written: {options.out}")
+        screen.print(note, markup=False, highlight=False)
+    if options.output:
+        print(f"written: {options.output}")
     return 0

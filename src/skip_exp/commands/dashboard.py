@@ -114,7 +114,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     line.add_argument("--entity", help="W&B user or team; not needed with --dry-run")
     line.add_argument("--project", help="W&B project; else WANDB_PROJECT or skip_exp")
     line.add_argument("--dry-run", action="store_true", help="only write the specification")
-    line.add_argument("--out", type=Path, default=Path("outputs/dashboard.json"), metavar="FILE")
+    line.add_argument("--output", type=Path, default=Path("outputs/dashboard.json"), metavar="FILE")
     options = line.parse_intermixed_args(arguments)
     if not (options.entity or options.dry_run):
         line.error("--entity: needed to save workspaces")
@@ -123,8 +123,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.dry_run:
         models = [view._to_model() for view in views]  # what would be sent to W&B
         sent = [model.model_dump(mode="json", by_alias=True, exclude_none=True) for model in models]
-        tables.write_files({options.out: json.dumps(sent, indent=1) + "\n"})
-        print(f"written: {options.out}")
+        tables.write_files({options.output: json.dumps(sent, indent=1) + "\n"})
+        print(f"written: {options.output}")
     else:
         print("\n".join(f"saved: {address}" for address in save_views(views)))
     return 0

@@ -11,7 +11,6 @@ read: data.sep=; or data.encoding=latin-1, and data.drop_bad=true leaves bad row
 or 2 with the reason in one line.
 """
 
-from argparse import ArgumentTypeError
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -35,8 +34,6 @@ from skip_exp.skill.evaluate import read_labelled
 from skip_exp.skill.find import read_about
 from skip_exp.utils import files
 
-MATRIX = 12  # labels of a confusion matrix at most
-FEW = 5  # labels; with more, the commonest confusions are listed
 CLASSES = 20  # listed; of more, those with the lowest F1
 CONFUSIONS = 10  # listed
 
@@ -49,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     line.add_argument("file", type=Path, metavar="FILE", help=about)
     line.add_argument("--label", metavar="COLUMN", help="default: the one that it was trained on")
     about = "write the misclassified rows, the most confident first"
-    line.add_argument("--errors", type=csv_file, metavar="FILE.csv", help=about)
+    line.add_argument("--errors", type=Path, metavar="FILE.csv", help=about)
     add_reject(line)
     line.add_argument("--json", action="store_true", help="one line of JSON, without the errors")
     add_loading(line)
@@ -78,14 +75,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def csv_file(text: str) -> Path:
-    """The path of a CSV file to write, for ``type=``. Raises ArgumentTypeError."""
-    path = Path(text).expanduser()
-    if path.suffix != ".csv" or path.is_dir():
-        raise ArgumentTypeError(f"{text}: must be a file that ends in .csv")
-    return path
-
-
 def write_errors(path: Path, errors: Sequence[Mapping[str, Any]]) -> None:
     """The mistakes as CSV. Raises SkipError: it cannot be written."""
     import pandas as pd  # what evaluates has loaded it; a refused argument needs none
@@ -106,9 +95,7 @@ def show(found: dict[str, Any], reject: float) -> None:
         print(f"answered at --reject {reject:g}: {100 * coverage:.1f} %; {describe(answered)}")
     console = Console(width=None if Console().is_terminal else 160)
     console.print(class_table(classes))
-    if 0 < len(counts) <= MATRIX:
-        console.print(matrix(counts))
-    if len(counts) > FEW:
+    if counts:
         console.print(confusions(counts))
 
 
@@ -127,14 +114,6 @@ def class_table(classes: Mapping[str, Mapping[str, float]]) -> Table:
     for name, scores in listed:
         shares = (f"{100 * scores[key]:.1f}" for key in ("precision", "recall", "f1"))
         table.add_row(escape(name), *shares, str(scores["support"]))
-    return table
-
-
-def matrix(counts: Mapping[str, Mapping[str, int]]) -> Table:
-    """True labels in rows, answers in columns."""
-    table = Table("true", *map(escape, counts), title="Answers to each true label")
-    for name, row in counts.items():
-        table.add_row(escape(name), *(str(row[answer] or "") for answer in counts))
     return table
 
 

@@ -2,16 +2,13 @@
 
 Example:
 
-    skip-exp report outputs --out outputs/report
+    skip-exp report outputs --output outputs/report
 
 The folder gets report.md, report.csv, report.tex, report.html and, a row per job, results.csv.
 """
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
-
-from rich.console import Console
 
 from skip_exp.commands.line import one_line_errors, parser
 from skip_exp.report import cells, frame, tables
@@ -22,9 +19,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Exit code: 0, or 1 where there is nothing to read or the reports cannot be written."""
     line = parser("report", __doc__)
     line.add_argument("folders", nargs="*", metavar="FOLDER", default=["outputs"])
-    line.add_argument("--out", type=Path, default=Path("outputs/report"), metavar="DIR")
+    line.add_argument("--output", type=Path, default=Path("outputs/report"), metavar="DIR")
     options = line.parse_intermixed_args(arguments)
-    write(options.folders, options.out)
+    write(options.folders, options.output)
     return 0
 
 
@@ -47,8 +44,9 @@ def write(folders: Sequence[str], out: Path) -> None:
         "results.csv": loaded.drop(columns="keep_sizes").to_csv(index=False),
     }
     tables.write_files({out / name: content for name, content in contents.items()})
-    console = Console(width=None if sys.stdout.isatty() else 200)
-    console.print(tables.console(texts.table, caption=tables.CAPTION))
+    screen, count = tables.open_screen(), len(texts.table)
+    what = "1 cell" if count == 1 else f"{count} cells"
+    screen.print(tables.narrow_table(texts.table, what, screen.width, tables.CAPTION))
     failed = [f"failed: {line}" for line in texts.failed]
     for line in (*failed, f"written: {out}/report.html, .md, .csv, .tex; results.csv"):
-        console.print(line, markup=False, highlight=False)
+        screen.print(line, markup=False, highlight=False)

@@ -5,8 +5,8 @@ Examples:
     skip-exp table2 --profile offline
     skip-exp table2 --profile paper seed=1 prune.ratio=0.52     # a part of it
 
-Jobs and table go to --out. The command is resumable: finished jobs answer from the cache, and the
-table shows what is missing.
+Jobs and table go to --output. The command is resumable: finished jobs answer from the cache, and
+the table shows what is missing.
 """
 
 import logging
@@ -164,12 +164,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     line.add_argument("--profile", choices=["auto", *SWEEPS], default="auto", help=about)
     about = "further folders of results"
     line.add_argument("--results", nargs="+", default=[], metavar="FOLDER", help=about)
-    line.add_argument("--out", type=Path, default=Path("outputs/table2"), metavar="DIR")
+    line.add_argument("--output", type=Path, default=Path("outputs/table2"), metavar="DIR")
     line.add_argument("--no-run", action="store_true", help="only write the table")
     line.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="for every job")
     options = line.parse_intermixed_args(arguments)
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
-    planned, out, interrupted = plan(options.profile, options.overrides), options.out, False
+    planned, out, interrupted = plan(options.profile, options.overrides), options.output, False
     asked = planned.asked
     print(asked.about, flush=True)
     if asked.is_rehearsal:

@@ -16,9 +16,10 @@ from skip_exp.results import Result
 from skip_exp.utils import files
 
 REMARKS = ("variant", "notes", "note")  # they wrap, and go where no row has any
-# Aligned to the left; the others are numbers.
-TEXT_COLUMNS = {*REMARKS, "task", "backbone", "keep by", "attribution", "metric", "data"}
-TEXT_COLUMNS |= {"seed", "at", "model"}
+NAMES = ("task", "backbone", "keep by", "attribution", "seed", "data")
+TEXT_COLUMNS = {*REMARKS, *NAMES, "metric", "at", "model"}  # to the left; the others are numbers
+LESS = ("cut %", "pruned", "dense")  # in this order left out where a terminal is too narrow
+REMARK_WIDTH = 16  # at least, in a terminal
 SAMPLE = "stand-in"  # rows of another data set in place of the task's own
 CAPTION = (
     "Metrics and fractions in percent, mean ± standard deviation over n seeds, on the validation"
@@ -143,11 +144,16 @@ def to_csv(cells: pd.DataFrame) -> str:
 
 def show(found: Sequence[Result]) -> None:
     """Print the table that ends a command, a row per job, as wide as the terminal."""
-    console = Console(width=None if Console().is_terminal else 160)
-    console.print(job_table(found))
+    screen = open_screen()
+    screen.print(job_table(found, screen.width))
 
 
-def job_table(found: Sequence[Result]) -> Table:
+def open_screen() -> Console:
+    """Standard output, as wide as the terminal; 160 columns where it is none."""
+    return Console(width=None if Console().is_terminal else 160)
+
+
+def job_table(found: Sequence[Result], width: int) -> Table:
     """The jobs in the order given. What all of them share is in the title."""
     jobs = frame.rows(found)
     if len(jobs) > 1:
@@ -157,10 +163,30 @@ def job_table(found: Sequence[Result]) -> Table:
     note = ("failed: " + jobs["error"]).where(jobs["status"] != "done", job_notes(jobs))
     names = ["task", "backbone", "attribution", "seed"]
     text = _lines(jobs, {name: jobs[name] for name in names}, _finals(found), {"note": note})
-    shared = [name for name in (*names, "data") if text[name].nunique() == 1]
+    return narrow_table(text, "1 job" if len(text) == 1 else f"{len(text)} jobs", width)
+
+
+def narrow_table(text: pd.DataFrame, what: str, width: int, caption: str | None = None) -> Table:
+    """A table for a terminal of ``width`` columns, whose names stay whole.
+
+    What all rows share is in the title. What does not fit is left out in the order of LESS.
+    """
+    shared = [name for name in NAMES if name in text and text[name].nunique() == 1]
     values = [text[name].iloc[0] for name in shared if name not in ("attribution", "seed")]
-    count = "1 job" if len(text) == 1 else f"{len(text)} jobs"
-    return console(text.drop(columns=shared), f"{count} in percent: {', '.join(values)}")
+    text = text.drop(columns=shared)
+    left_out = [name for name in LESS if name in text]
+    while left_out and _measure(text) > width:
+        text = text.drop(columns=left_out.pop(0))
+    return console(text, f"{what} in percent: {', '.join(values)}", caption, width)
+
+
+def _measure(text: pd.DataFrame) -> int:
+    """The columns of a terminal that a table needs."""
+    widths = []
+    for name in text:
+        longest = max(map(len, [str(name), *text[name]]))
+        widths.append(min(longest, REMARK_WIDTH) if name in REMARKS else longest)
+    return sum(widths) + len(widths) - 1
 
 
 def _finals(found: Sequence[Result]) -> dict[str, list[str]]:
@@ -197,14 +223,23 @@ def job_notes(jobs: pd.DataFrame) -> list[str]:
     return texts
 
 
-def console(text: pd.DataFrame, title: str | None = None, caption: str | None = None) -> Table:
-    """A table for the terminal; rows of stand-in data are yellow."""
+def console(
+    text: pd.DataFrame, title: str | None = None, caption: str | None = None, width: int = 0
+) -> Table:
+    """A table for the terminal; rows of stand-in data are yellow.
+
+    Args:
+        width: of a terminal in which names are not broken, if they fit.
+    """
     texts: Any = {"title": title, "caption": caption}
     texts |= {"title_justify": "left", "caption_justify": "left"}
     table = Table(box=None, collapse_padding=True, pad_edge=False, **texts)
+    is_whole = not text.empty and _measure(text) <= width
     for name in text:
         right = name not in TEXT_COLUMNS
-        table.add_column(name, justify="right" if right else "left", no_wrap=right, overflow="fold")
+        no_wrap = right or (is_whole and name in NAMES)
+        justify: Any = "right" if right else "left"
+        table.add_column(name, justify=justify, no_wrap=no_wrap, overflow="fold")
     for _, row in text.iterrows():
         table.add_row(*map(escape, row), style="yellow" if row.get("data") == SAMPLE else None)
     return table
@@ -248,4 +283,4 @@ def tex(text: str) -> str:
 def write_files(texts: Mapping[Path, str]) -> None:
     """Write files whole. Raises SkipError where one cannot be written."""
     for file, text in texts.items():
-        files.save(file, text.encode(), f"--out {file}")
+        files.save(file, text.encode(), f"--output {file}")

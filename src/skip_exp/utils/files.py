@@ -1,6 +1,5 @@
 """Files: written whole or not at all, their stamps, and locks."""
 
-import errno
 import logging
 import os
 import platform
@@ -72,18 +71,6 @@ def stamp(*paths: Path) -> Stamp:
             continue
         found += [(name, about.st_size, about.st_mtime_ns) for name, about in stats]
     return tuple(found)
-
-
-@contextmanager
-def full_disk_is_refused(output: Path) -> Iterator[None]:
-    """Turn a full disk, or an exhausted quota, into one line. Raises SkipError."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        where = error.filename2 or error.filename or f"output_dir={output}"
-        raise SkipError(f"{where}: cannot be written: {error.strerror}") from error
 
 
 def machine_lock(name: str) -> FileLock:
