@@ -75,5 +75,6 @@ def test_a_path_that_is_missing_is_refused(tmp_path):
     found = store(tmp_path / "some", [result("sst2")])
     with pytest.raises(SkipError, match="nowhere: "):  # not left out beside another
         frame.load([found, tmp_path / "nowhere"])
+    (folder := tmp_path / "none").mkdir()
     with pytest.raises(SkipError, match=r"no result\.json below"):
-        frame.load([store(tmp_path / "none", [])])
+        frame.load([folder])
