@@ -12,6 +12,7 @@ import sys
 import textwrap
 from argparse import ArgumentError
 from collections.abc import Sequence
+from functools import cache
 
 import hydra
 from hydra.core.global_hydra import GlobalHydra
@@ -127,6 +128,11 @@ def with_overrides_first(arguments: Sequence[str]) -> list[str]:
 
 def list_choices(group: str) -> str:
     """The choices of a configuration group in lines of at most 100 characters, for the help."""
+    return _list_choices(group, str(GlobalHydra.instance().config_loader().get_search_path()))
+
+
+@cache  # by where they are looked for: each of a sweep's compositions resolves the help
+def _list_choices(group: str, search_path: str) -> str:
     names = GlobalHydra.instance().config_loader().get_group_options(group)
     lines = textwrap.wrap(", ".join(names), 80)
     return f"\n{' ' * 18}".join(lines)
