@@ -35,7 +35,7 @@ from skip_exp.pruning.surgery import cut
 from skip_exp.skill.export.onnx.int8 import quantise
 from skip_exp.skill.export.onnx.runtime import INPUTS, runner
 from skip_exp.skill.export.onnx.write import to_onnx
-from skip_exp.skill.precision import to_bf16
+from skip_exp.skill.rebuild import to_bf16
 from skip_exp.utils.timing import place
 
 RATIOS = (0.52, 0.7, 0.9, 0.95)

@@ -41,7 +41,7 @@ def edited(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
     ("file", "counts"),
     [
         *(("data/encode.py", True), ("models/lora.py", True), ("phases/fit.py", True)),
-        *(("training/length.py", True), ("callbacks/keep_last.py", True)),
+        *(("training/module.py", True), ("callbacks/keep_last.py", True)),
         *(("report/tables.py", False), ("logger/build.py", False), ("sweep/run.py", False)),
         *(("attribution/fisher.py", False), ("pruning/allocate.py", False)),
     ],

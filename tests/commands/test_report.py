@@ -1,8 +1,5 @@
 import html
 import re
-import shutil
-import subprocess
-import time
 
 import pandas as pd
 import pytest
@@ -12,7 +9,6 @@ from skip_exp.report.cells import gather
 from skip_exp.report.page import shade_kept
 from tests.helpers.fakes import failed, frame_of, grid, result, store
 
-CHROMIUM = "/usr/bin/chromium"
 FILES = {"report.md", "report.csv", "report.tex", "report.html", "results.csv"}
 
 
@@ -100,47 +96,3 @@ def test_refusals_are_one_line(tmp_path, capsys):
     for arguments in ([tmp_path / "nowhere"], [folder, "--output", file / "out"]):
         assert main(list(map(str, arguments))) == 1
         assert capsys.readouterr().err.count("\n") == 1
-
-
-@pytest.mark.slow
-def test_a_thousand_results_in_five_seconds(tmp_path):
-    tasks = ["sst2", "rte", "cola", "mrpc", "qnli", "boolq"]
-    found = grid(tasks, ["a", "b", "c"], [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.67, 0.7, 0.8, 0.9])
-    store(tmp_path / "jobs", found)
-    start = time.process_time()  # not the wall clock: tests run beside others
-    assert main([str(tmp_path / "jobs"), "--output", str(tmp_path / "out")]) == 0
-    assert len(found) == 1080 and time.process_time() - start < 5
-
-
-PROBE = """<!doctype html><body style="margin:0"><iframe id="page" src="report.html"
-style="width:{width}px;height:900px;border:0"></iframe><script>
-addEventListener("load", () => {{
-  const page = document.getElementById("page").contentDocument, root = page.documentElement;
-  const limit = root.clientWidth + 1;
-  const wide = [...page.body.querySelectorAll("*")].filter(
-    (each) => !each.closest(".scroll") && each.getBoundingClientRect().right > limit);
-  const cells = [...page.querySelectorAll("tbody tr:first-child td")];
-  const named = (name) => cells.find((each) => each.dataset.label == name);
-  const seen = ["variant", "ratio", "accuracy"].filter(named).every(
-    (name) => named(name).getBoundingClientRect().right < limit);
-  const rows = page.querySelectorAll("tbody tr").length;
-  document.body.textContent = `width ${{root.clientWidth}} scroll ${{root.scrollWidth}} `
-    + `wide ${{wide.map((each) => each.tagName)}} seen ${{seen}} rows ${{rows}}`;
-}});</script>"""
-
-
-@pytest.mark.skipif(not shutil.which(CHROMIUM), reason="no Chromium")
-@pytest.mark.parametrize("width", [400, pytest.param(1280, marks=pytest.mark.slow)])
-def test_page_fits_in_chromium(made, tmp_path, width):
-    shutil.copy(made / "report.html", tmp_path)
-    (tmp_path / "probe.html").write_text(PROBE.format(width=width))
-    command = [
-        *(CHROMIUM, "--headless=new", "--no-sandbox", "--hide-scrollbars"),
-        *("--disable-gpu", "--window-size=1300,900", "--allow-file-access-from-files"),
-        f"--user-data-dir={tmp_path}/profile",
-        *("--enable-logging=stderr", "--virtual-time-budget=5000", "--dump-dom"),
-        f"file://{tmp_path}/probe.html",
-    ]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
-    assert f"width {width} scroll {width} wide  seen true rows" in done.stdout
-    assert "CONSOLE" not in done.stderr

@@ -6,7 +6,6 @@ import math
 import os
 import re
 import signal
-import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -224,23 +223,6 @@ def test_one_sweep_has_one_name(cli: Cli) -> None:
     assert job.jobs[0].output_dir != named.jobs[0].output_dir  # also within one second
 
 
-def test_help_is_light(tmp_path: Path) -> None:
-    code = """
-import sys
-from skip_exp.__main__ import main
-sys.argv = ["skip_exp", "--help"]
-try:
-    main()
-finally:
-    print(sorted({"torch", "transformers", "wandb", "datasets"} & set(sys.modules)))
-"""
-    command = [sys.executable, "-c", code]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.rstrip().endswith("[]")
-    assert not (tmp_path / "outputs").exists()
-
-
 def test_quoted_values_are_swept_as_they_are(cli: Cli) -> None:
     ended = cli("+task=rte", "logger.group='a, b','c (1)'", "-m")
     assert ended.code == 0
@@ -344,13 +326,3 @@ def test_a_debug_run_is_a_choice(cli: Cli) -> None:
     (job,) = cli("+task=rte", "debug=profiler", "trainer.extra.profiler=advanced").jobs
     assert job.trainer.extra == {"detect_anomaly": False, "profiler": "advanced"}
     assert (job.logger.name, job.tune.epochs, job.cache.dir) == ("none", 1, None)
-
-
-@pytest.mark.parametrize("name", ["tensorboard", "mlflow"])
-def test_a_logger_that_is_not_installed_is_one_line(
-    cli: Cli, monkeypatch: pytest.MonkeyPatch, name: str
-) -> None:
-    monkeypatch.setattr(check, "find_spec", lambda _: None)
-    ended = cli("+task=rte", f"logger.also=[{name}]")
-    assert (ended.code, ended.jobs) == (2, []) and ended.err.count("\n") == 1
-    assert f"'skip_exp[{name}]'" in ended.err

@@ -309,7 +309,7 @@ def test_a_line_per_epoch_in_a_file_as_in_a_terminal(
     with console.allow_bars(True):
         fit(tuner(epochs=3))  # without progress no line
         fit(tuner(epochs=2), progress=True)
-    lines = [r.getMessage() for r in caplog.records if r.name == "skip_exp.callbacks.epochs"]
+    lines = [r.getMessage() for r in caplog.records if r.name == "skip_exp.callbacks.curves"]
     assert [line.partition("  ")[0] for line in lines] == [f"epoch {n} of 2" for n in (0, 1, 2)]
     assert all(re.search(r"accuracy \d+\.\d  loss \d+\.\d", line) for line in lines)
     assert ["  about " in line for line in lines] == [False, True, False]

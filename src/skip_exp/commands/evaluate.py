@@ -31,7 +31,7 @@ from skip_exp.commands.predict import (
 from skip_exp.config.compose import compose_data
 from skip_exp.data.read import check_file
 from skip_exp.skill.evaluate import read_labelled
-from skip_exp.skill.find import read_about
+from skip_exp.skill.record import read_about
 from skip_exp.utils import files
 
 CLASSES = 20  # listed; of more, those with the lowest F1

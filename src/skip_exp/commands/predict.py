@@ -34,8 +34,7 @@ from skip_exp.config.compose import compose_data
 from skip_exp.data.read import check_file
 from skip_exp.errors import ExampleError, SkipError
 from skip_exp.skill.examples import is_table, read_lines, read_texts
-from skip_exp.skill.find import read_about
-from skip_exp.skill.record import ONNX
+from skip_exp.skill.record import ONNX, read_about
 from skip_exp.utils import console
 
 PROBABILITY_DIGITS = 4  # of a probability

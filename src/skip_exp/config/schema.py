@@ -2,7 +2,7 @@
 
 Each class is one config group (``conf/<group>/*.yaml``) and the one place of its defaults. A class
 checks its own ranges when :func:`to_object` makes it. ``config.together`` checks several groups
-together, and ``phases.checks`` what depends on the backbone.
+together, and ``phases.prepare`` what depends on the backbone.
 """
 
 from collections.abc import Sequence

@@ -1,6 +1,7 @@
 """What tune and retune share: a fit of a model's trainable part."""
 
 import logging
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +14,7 @@ from torch import Tensor
 from skip_exp.callbacks.curves import Curves, mark_kept, replay
 from skip_exp.callbacks.keep_last import KeepLast, standard_error
 from skip_exp.config.schema import TrainerConfig
-from skip_exp.config.train import TrainConfig
+from skip_exp.config.train import RetuneConfig, TrainConfig
 from skip_exp.data.batches import Batch
 from skip_exp.data.module import TextDataModule
 from skip_exp.data.rows import Rows, get_labels
@@ -21,10 +22,15 @@ from skip_exp.errors import ConfigError
 from skip_exp.models.readouts import HeadReadout
 from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.training import trainer as trainers
-from skip_exp.training.length import is_improving
 from skip_exp.training.module import PromptTuner, fit_linear
 
 log = logging.getLogger(__name__)
+
+EPOCHS_SLACK = 1e-9  # rounding: 1 - 0.9 is slightly less than 0.1
+# Fraction of a dense epoch that pruning does not reduce (norms, embeddings, optimizer, loop), as
+# measured on minilm in fp32. A constant, so that the number of epochs is the same on all machines.
+FIXED = 0.03
+LAST = 0.25  # fraction of the epochs in which nothing should get better any more
 
 
 def fit(
@@ -126,3 +132,48 @@ def ask(
         return question(model, on_device)
 
     return rows.of_rows(answer, what)
+
+
+def count_epochs(settings: TrainConfig, rows: int) -> int:
+    """``epochs``, or as many as make ``min_steps`` optimizer steps on so many rows.
+
+    Example:
+        >>> count_epochs(TuneConfig(epochs=6, min_steps=60, batch=32), rows=64)
+        30
+    """
+    steps = math.ceil(rows / settings.batch)
+    return max(settings.epochs, math.ceil(settings.min_steps / steps))
+
+
+def count_paid_epochs(settings: RetuneConfig, cost: float) -> int:
+    """A multiple of ``epochs`` that costs at most ``budget`` dense epochs, but once at least.
+
+    Args:
+        cost: cost of an epoch, see :func:`cost_left`.
+    """
+    paid = math.floor(settings.budget / (settings.epochs * cost) + EPOCHS_SLACK)
+    return max(1, paid) * settings.epochs
+
+
+def cost_left(operations: float) -> float:
+    """Cost of an epoch after pruning, as a fraction in (0, 1] of a dense epoch.
+
+    Args:
+        operations: FLOPs of a forward pass as a fraction of the dense model's, about 1 - ratio.
+    """
+    return FIXED + (1 - FIXED) * operations
+
+
+def is_improving(scores: Sequence[float], error: float) -> bool:
+    """Whether the last quarter of a fit's epochs gained more on the selection slice than chance.
+
+    Example:
+        >>> is_improving([0.5, 0.6, 0.7, 0.8], error=0.05)
+        True
+
+    Args:
+        scores: of the selection slice, one per epoch.
+        error: standard error of a score there.
+    """
+    before = len(scores) - math.ceil(LAST * len(scores))
+    return before > 0 and max(scores[before:]) - max(scores[:before]) > error

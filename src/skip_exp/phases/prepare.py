@@ -5,8 +5,10 @@ import logging
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
-from skip_exp.backbones.load import Backbone, load_backbone
+from skip_exp.backbones.load import Backbone, class_names, load_backbone
+from skip_exp.backbones.readout import build_readout
 from skip_exp.cache.store import Keyed, StageCache
 from skip_exp.cache.version import digest, part_code
 from skip_exp.callbacks.between import Method
@@ -15,15 +17,20 @@ from skip_exp.config.schema import AttributionConfig, Config
 from skip_exp.data.encode import draw_rows, encode
 from skip_exp.data.rows import Rows
 from skip_exp.data.sources import load_rows, local_files
-from skip_exp.errors import ConfigError
-from skip_exp.phases import checks
+from skip_exp.errors import ConfigError, SkipError
+from skip_exp.models.prompts import PROMPT_CLASSES
+from skip_exp.models.readouts import READOUT_CLASSES, Seq2SeqReadout
+from skip_exp.models.shapes import shape_of
 from skip_exp.phases.build import phase_seed
 from skip_exp.phases.job import Job
 from skip_exp.phases.start import find_start
+from skip_exp.pruning import allocate
 from skip_exp.training.trainer import usable
 from skip_exp.utils.files import stamp
 
 log = logging.getLogger(__name__)
+
+MANY = 200  # decoder positions per text; at 1,232 a batch of 32 takes 12 GB
 
 
 def prepare(cfg: Config) -> Job:
@@ -34,13 +41,13 @@ def prepare(cfg: Config) -> Job:
     """
     b = cfg.backbone
     backbone = load_backbone(b.label, b.path, b.family, b.readout, b.layers)
-    checks.check(cfg, backbone)
+    check_backbone(cfg, backbone)
     start = find_start(cfg, backbone)
     trainer = usable(cfg.trainer)
     data = _data(cfg, backbone)
     if start:
         cfg = replace(cfg, prompt=replace(cfg.prompt, length=start.length))
-    checks.check_length(cfg, backbone)
+    check_length(cfg, backbone)
     return Job(
         cfg=cfg,
         data=data,
@@ -50,6 +57,57 @@ def prepare(cfg: Config) -> Job:
         cache=StageCache(Path(cfg.cache.dir) if cfg.cache.dir else None),
         start=start,
     )
+
+
+def check_backbone(cfg: Config, backbone: Backbone) -> None:
+    """Refuse what ``backbone`` cannot do, before any work. Raises SkipError."""
+    task = cfg.task
+    built = build_readout(backbone, task.num_labels, tuple(task.words))
+    if isinstance(built, Seq2SeqReadout) and built.targets.numel() > MANY:
+        log.warning(
+            "task.words: %d label words of up to %d pieces are decoded for every text; "
+            "backbone.readout=head needs far less time and memory",
+            *built.targets.shape,
+        )
+    if cfg.backbone.readout == "classifier":
+        _check_classes(task.labels, dict(backbone.model.config.id2label or {}))
+    blocks = backbone.family.blocks(backbone.model)
+    if not blocks:
+        raise SkipError(f"backbone={backbone.name}: has no layers")
+    allocate.check(
+        [shape_of(block) for block in blocks],
+        ratio=cfg.prune.goal.ratio,
+        sites=cfg.prune.sites,
+        allocation=cfg.prune.allocation,
+        layers=cfg.prune.layers,
+    )
+
+
+def _check_classes(labels: list[str], classes: dict[Any, str]) -> None:
+    """The task's labels must be the checkpoint's classes, in its order, where these have names."""
+    names = class_names(classes)
+    if names is not None and [*labels] != names:
+        why = f"must be the checkpoint's classes, in its order: {', '.join(names)}"
+        raise ConfigError("task.labels", labels, why)
+
+
+def check_length(cfg: Config, backbone: Backbone) -> None:
+    """Refuse a prompt and texts that have no room beside each other. Raises ConfigError."""
+    limit, prompt = backbone.max_positions, cfg.prompt
+    if limit is None:
+        return
+    added = READOUT_CLASSES[backbone.readout].added
+    # A prefix starts from the keys that the backbone computes for as many tokens.
+    if prompt.kind == "prefix" and prompt.length > limit:
+        why = f"must be at most {limit}, the positions of {backbone.name}"
+        raise ConfigError("prompt.length", prompt.length, why)
+    virtual = added + (prompt.length if PROMPT_CLASSES[prompt.kind].at_input else 0)
+    lengths = {"data.max_length": cfg.data.max_length, "benchmark.seq_len": cfg.benchmark.seq_len}
+    for key, length in lengths.items():
+        if length + virtual > limit:
+            why = f"must be at most {limit - virtual} with prompt.length={prompt.length} "
+            why += f"({prompt.kind}) and the {limit} positions of {backbone.name}"
+            raise ConfigError(key, length, why)
 
 
 _loaded: dict[str, Rows] = {}  # tokenised data of the last few tasks of this process

@@ -12,9 +12,8 @@ from skip_exp.data.rows import Rows
 from skip_exp.models.shapes import flops
 from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.models.trained import train_only
-from skip_exp.phases.fit import ask, fit, start_readout
+from skip_exp.phases.fit import ask, cost_left, count_epochs, count_paid_epochs, fit, start_readout
 from skip_exp.phases.job import Job
-from skip_exp.training.length import cost_left, count_epochs, count_paid_epochs
 
 
 def retune(

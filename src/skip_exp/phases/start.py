@@ -21,8 +21,7 @@ from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.models.trained import State, load_trainable, skill_parameters
 from skip_exp.skill.export.huggingface.hub import download
 from skip_exp.skill.files import read_skill, split
-from skip_exp.skill.find import skill_of
-from skip_exp.skill.record import SkillRecord, read_checksum
+from skip_exp.skill.record import SkillRecord, read_checksum, skill_of
 
 log = logging.getLogger(__name__)
 

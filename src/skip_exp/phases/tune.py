@@ -17,10 +17,9 @@ from skip_exp.data.rows import Rows
 from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.models.trained import load_trainable, trainable_state
 from skip_exp.phases.build import build_model, phase_seed
-from skip_exp.phases.fit import fit, log_kept, start_readout
+from skip_exp.phases.fit import count_epochs, fit, log_kept, start_readout
 from skip_exp.phases.job import Job
 from skip_exp.phases.start import Start
-from skip_exp.training.length import count_epochs
 from skip_exp.training.trainer import root_device
 
 log = logging.getLogger(__name__)

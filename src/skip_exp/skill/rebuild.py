@@ -1,9 +1,10 @@
-"""Rebuild a skill's model: prune the backbone, add prompt and readout."""
+"""Rebuild a skill's model: prune the backbone, add prompt and readout; in bf16 where asked."""
 
 from collections.abc import Mapping
 from pathlib import Path
 
-from torch import Tensor
+from torch import Tensor, nn
+from torch.utils.weak import WeakIdKeyDictionary
 from transformers import PreTrainedTokenizerBase
 
 from skip_exp.backbones.load import Backbone, load_backbone
@@ -16,6 +17,12 @@ from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.models.trained import load_trainable, skill_parameters, train_only
 from skip_exp.pruning.surgery import cut
 from skip_exp.skill.record import SkillRecord
+from skip_exp.utils.machine import multiplies_bf16
+
+SERVING_PRECISIONS = ("32-true", "bf16", "auto")
+
+# A weight that several skills share stays one weight; it is freed with its original.
+_cast: WeakIdKeyDictionary = WeakIdKeyDictionary()
 
 
 def rebuild(
@@ -87,3 +94,28 @@ def _find_backbone(folder: Path, about: SkillRecord, backbone_path: str | Path |
             f"hash {loaded.content_hash[:12]}, needed {needed.content_hash[:12]}"
         )
     return loaded
+
+
+def wants_bf16(precision: str) -> bool:
+    """Whether ``precision`` means bf16 here; ``auto`` does where that is faster.
+
+    Raises:
+        SkipError: it is none of SERVING_PRECISIONS.
+    """
+    if precision not in SERVING_PRECISIONS:
+        raise SkipError(f"precision={precision}: must be one of {', '.join(SERVING_PRECISIONS)}")
+    return precision == "bf16" or (precision == "auto" and multiplies_bf16())
+
+
+def to_bf16(model: SoftPromptModel) -> None:
+    """Convert backbone and prompt of ``model`` to bf16, in place.
+
+    Parameters are replaced, never written to: other models that share the originals keep them.
+    """
+    for part in (model.backbone, model.prompt):
+        for module in part.modules():
+            for name, parameter in list(module.named_parameters(recurse=False)):
+                if parameter not in _cast:
+                    half = parameter.detach().bfloat16()
+                    _cast[parameter] = nn.Parameter(half, requires_grad=False)
+                setattr(module, name, _cast[parameter])

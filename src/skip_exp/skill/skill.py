@@ -23,10 +23,8 @@ from skip_exp.skill.export.folder import new_folder
 from skip_exp.skill.export.huggingface.convert import write_huggingface
 from skip_exp.skill.export.huggingface.hub import check_push, download, upload
 from skip_exp.skill.files import job_result, read_skill, share_skill, split
-from skip_exp.skill.find import find_skill
-from skip_exp.skill.precision import to_bf16, wants_bf16
-from skip_exp.skill.rebuild import rebuild
-from skip_exp.skill.record import FORMATS, RECORD, TENSORS, read_checksum
+from skip_exp.skill.rebuild import rebuild, to_bf16, wants_bf16
+from skip_exp.skill.record import FORMATS, RECORD, TENSORS, find_skill, read_checksum
 
 # Of a batch's hidden states and feed-forward activations, mean of the layers. Every batch has a
 # fixed cost, which a pruned model feels most; a wide model is slower in larger batches.

@@ -7,7 +7,6 @@ import copy
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -36,7 +35,6 @@ from skip_exp.sweep.search import (
 LOCK = ".lock"  # in the folder of the results
 BASIC = ("BasicSweeper", "BasicLauncher")  # Hydra's own: all combinations, one after the other
 _EXTRAS = ("joblib", "submitit", "ray")  # launchers among pyproject.toml's optional dependencies
-_LOGGERS = ("tensorboard", "mlflow")  # loggers with an extra of their name
 
 
 class Started(Callback):
@@ -119,9 +117,6 @@ def check_composed(composed: DictConfig, number: int = 0) -> None:
         job = OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"])
         settings = together.job_config(job)
         together.check_given(settings, hydra.overrides.task)
-    for name in [settings.logger.name, *settings.logger.also]:
-        if name in _LOGGERS and find_spec(name) is None:
-            raise SkipError(f"logger={name}: needs the package: pip install 'skip_exp[{name}]'")
     if settings.output_dir != hydra.runtime.output_dir:
         why = "is set by Hydra: use hydra.run.dir, or hydra.sweep.dir for a sweep"
         raise ConfigError("output_dir", settings.output_dir, why)

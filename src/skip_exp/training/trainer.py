@@ -13,8 +13,7 @@ from lightning.pytorch.loggers import Logger
 from torch import Tensor
 
 from skip_exp.callbacks.checkpoint import Checkpoint, WholeFiles, find_checkpoint
-from skip_exp.callbacks.curves import Curves
-from skip_exp.callbacks.epochs import EpochLines
+from skip_exp.callbacks.curves import Curves, EpochLines
 from skip_exp.callbacks.keep_last import KeepLast
 from skip_exp.config.schema import TrainerConfig
 from skip_exp.config.task import TaskConfig

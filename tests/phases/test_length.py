@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import pytest
 
 from skip_exp.config.train import RetuneConfig, TuneConfig
-from skip_exp.training.length import cost_left, count_epochs, count_paid_epochs, is_improving
+from skip_exp.phases.fit import cost_left, count_epochs, count_paid_epochs, is_improving
 
 
 @pytest.mark.parametrize(
