@@ -2,7 +2,6 @@
 
 import json
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -39,7 +38,8 @@ def job(folder: Path, *overrides: str) -> Any:
 def read_back(folder: Path, *flags: str) -> list[dict[str, Any]]:
     """Records of the offline run in a folder, or its ``--summary``."""
     (file,) = folder.glob("wandb/offline-run-*/*.wandb")
-    command = [sys.executable, "-m", "wandb", "leet", "inspect", *flags, "--json", str(file)]
+    inspect = [wandb.util.get_core_path(), "leet", "inspect", "--no-observability"]  # `wandb leet`
+    command = [*inspect, *flags, "--json", "--run-file", str(file)]
     told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     return [json.loads(told)] if flags else [json.loads(line) for line in told.splitlines()]
 
