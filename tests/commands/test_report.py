@@ -5,9 +5,7 @@ import pandas as pd
 import pytest
 
 from skip_exp.commands.report import main
-from skip_exp.report.cells import gather
-from skip_exp.report.page import shade_kept
-from tests.helpers.fakes import failed, frame_of, grid, result, store
+from tests.helpers.fakes import failed, grid, result, store
 
 FILES = {"report.md", "report.csv", "report.tex", "report.html", "results.csv"}
 
@@ -67,17 +65,6 @@ def test_the_files_of_a_report(made):
     assert {file.name for file in made.iterdir()} == FILES
     rows = pd.read_csv(made / "results.csv")
     assert len(rows) == len(mixed()) and {"job_id", "metric/final", "config/tune.lr"} <= {*rows}
-
-
-def test_what_was_kept_is_told_in_percent_by_layer():
-    config = {"keep_sizes": {"encoder.0.ffn": [3, 4], "decoder.0.cross.heads": [1, 4]}}
-    runs = gather(frame_of([result(**config), result(seed=2, **config)])).runs
-    (table,) = shade_kept(runs)
-    assert (table.title, table.columns) == ("sst2 · minilm", ["1"])
-    assert table.rows == [
-        ("dec cross heads 0.5", [(2, "25")]),
-        ("enc ffn 0.5", [(8, "75")]),
-    ]
 
 
 def test_prints_the_table_and_failures(tmp_path, capsys):

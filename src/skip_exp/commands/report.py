@@ -41,7 +41,7 @@ def write(folders: Sequence[str], out: Path) -> None:
         "report.csv": tables.to_csv(report.cells),
         "report.tex": tables.latex(texts.table, tables.CAPTION, long=True),
         "report.html": page.to_html(texts, report, folders),
-        "results.csv": loaded.drop(columns="keep_sizes").to_csv(index=False),
+        "results.csv": loaded.to_csv(index=False),
     }
     tables.write_files({out / name: content for name, content in contents.items()})
     screen, count = tables.open_screen(), len(texts.table)

@@ -58,7 +58,8 @@ def compare(
         SkipError: no such key or value, or no two results that differ in it alone.
     """
     real = _select(results, by, SCORES[split])
-    keys = _list_keys(real)
+    settings = [name for name in real if name.startswith(PREFIX)]
+    keys = ["task", "metric", *PLACES, "attribution", "seed", *settings]  # what a pair shares
     compared = [name for name in keys if _is_of(name, by)]
     if not compared:
         differ = [name.removeprefix(PREFIX) for name in keys if real[name].nunique() > 1]
@@ -92,12 +93,6 @@ def _select(results: pd.DataFrame, by: str, column: str) -> pd.DataFrame:
     if real.empty:
         raise SkipError(f"--by {by}: no finished result on rows of its own task")
     return real.assign(ratio=real["ratio"].mask(real["searched"], SEARCHED).map(ratio_text))
-
-
-def _list_keys(results: pd.DataFrame) -> list[str]:
-    """The columns that two results must share to be a pair."""
-    config = [name for name in results if name.startswith(PREFIX)]
-    return ["task", "metric", *PLACES, "attribution", "seed", *config]
 
 
 def _is_of(column: str, by: str) -> bool:

@@ -102,10 +102,10 @@ def load(paths: Iterable[Path | str]) -> pd.DataFrame:
 
 
 def rows(stored: Iterable[Result]) -> pd.DataFrame:
-    """One row per result, in the order given: TEXT, NUMBERS, FLAGS, keep sizes and ``config/*``."""
+    """One row per result, in the order given: TEXT, NUMBERS, FLAGS and ``config/*``."""
     frame = pd.DataFrame([_row(result) for result in stored])
     settings = [name for name in frame if str(name).startswith(PREFIX)]
-    frame = frame.reindex(columns=[*TEXT, *NUMBERS, *FLAGS, "keep_sizes", *settings])
+    frame = frame.reindex(columns=[*TEXT, *NUMBERS, *FLAGS, *settings])
     texts, numbers = [*TEXT, *settings], list(NUMBERS)
     frame[texts] = frame[texts].astype(object).where(frame[texts].notna(), "")
     # Not a number: missing, or a ratio that is not found yet.
@@ -148,7 +148,6 @@ def _row(result: Result) -> dict[str, Any]:
         "searched": any(columns.get(goal, "None") != "None" for goal in GOALS),
         "timed": result.latency.speedup is not None,
         "contended": bool(result.latency.contended),
-        "keep_sizes": result.keep_sizes,
         **columns,
     }
 
