@@ -180,4 +180,4 @@ def test_the_names_of_a_report_are_not_broken(width):
     assert len(rows) == 16 and max(map(len, rows)) <= width
     assert {row.split()[2] for row in rows} == {"activation_gradient", "random"}
     assert {"ratio", "accuracy", "speed-up"} <= {*head.split()}
-    assert ("dense" in head) == (width > 80)
+    assert ("pruned" in head) == (width > 80)
