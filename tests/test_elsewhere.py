@@ -18,7 +18,7 @@ from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.models.trained import train_only
 from skip_exp.phases import fit, job, tune
 from skip_exp.pruning.surgery import cut
-from skip_exp.skill.export.huggingface.convert import to_huggingface
+from skip_exp.skill.export.huggingface import to_huggingface
 from skip_exp.skill.rebuild import to_bf16
 from tests.attribution.test_every_method import METHODS, method
 from tests.helpers.elsewhere import DEVICE, elsewhere

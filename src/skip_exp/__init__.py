@@ -19,7 +19,7 @@ _LATER = {
     "compress": "skip_exp.api.compress",
     "Skill": "skip_exp.skill.skill",
     "OnnxSkill": "skip_exp.skill.export.onnx.runtime",
-    "SkipForSequenceClassification": "skip_exp.skill.export.huggingface.convert",
+    "SkipForSequenceClassification": "skip_exp.skill.export.huggingface",
 }
 
 

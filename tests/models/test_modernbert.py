@@ -11,7 +11,7 @@ from skip_exp.models.family_modernbert import ModernBert, local_mask, rotate, sp
 from skip_exp.models.prompts import NoPrompt
 from skip_exp.models.readouts import ClassifierReadout
 from skip_exp.models.soft_prompt import SoftPromptModel
-from skip_exp.skill.export.huggingface.convert import to_huggingface
+from skip_exp.skill.export.huggingface import to_huggingface
 from tests.helpers.tiny import VOCAB, tiny_backbone, tiny_model, tiny_modernbert, tiny_readout
 
 FAMILY = ModernBert()

@@ -16,10 +16,8 @@ from skip_exp.config.compose import quote
 from skip_exp.errors import SkipError, first_line, shown_names
 from skip_exp.models.families import FAMILIES
 from skip_exp.outcomes.registry import OUTCOMES
-from skip_exp.skill.export.folder import new_folder
-from skip_exp.skill.find import find_skill, read_about
-from skip_exp.skill.record import RECORD, SkillRecord
-from skip_exp.utils.files import in_full
+from skip_exp.skill.record import RECORD, SkillRecord, find_skill, read_about
+from skip_exp.utils.files import in_full, new_folder
 from skip_exp.utils.hub import explain_failure, offline_if_unreachable
 
 COMPRESS = "experiment=compress"

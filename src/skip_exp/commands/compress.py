@@ -20,7 +20,7 @@ from skip_exp.api.task import read_given
 from skip_exp.commands.line import one_line_errors, parser
 from skip_exp.commands.train import add_arguments, parse, show
 from skip_exp.config.compose import compose_config
-from skip_exp.utils import console
+from skip_exp.utils import console, files
 
 
 @one_line_errors(2)
@@ -44,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(console.LOADING, flush=True)
     api = console.import_slow("skip_exp.api.compress")
     if out:
-        console.import_slow("skip_exp.skill.export.folder").check_out(Path(out).expanduser())
+        files.check_out(Path(out).expanduser())
     small = api.compress(model, None, file, **options)
     if not is_search:  # else the search has shown it
         show(small.folder, [])

@@ -46,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         raise SkipError(f"--int8: not for --format {options.format}, only for onnx")
     if repo_id and options.format != "hf":
         raise SkipError(f"--push-to-hub: not for --format {options.format}, only for hf")
-    from skip_exp.skill.export.huggingface.hub import check_push, upload  # torch: not for a refusal
+    from skip_exp.skill.export.huggingface import check_push, upload  # torch: not for a refusal
     from skip_exp.skill.skill import Skill  # the same
 
     skill = Skill.load(options.skill, options.backbone)

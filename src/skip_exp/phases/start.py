@@ -19,7 +19,7 @@ from skip_exp.models.shapes import shape_of, site_sizes
 from skip_exp.models.sites import Keep, Site
 from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.models.trained import State, load_trainable, skill_parameters
-from skip_exp.skill.export.huggingface.hub import download
+from skip_exp.skill.export.huggingface import download
 from skip_exp.skill.files import read_skill, split
 from skip_exp.skill.record import SkillRecord, read_checksum, skill_of
 

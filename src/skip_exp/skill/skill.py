@@ -19,12 +19,11 @@ from skip_exp.models.shapes import shapes_of
 from skip_exp.models.sites import Keep
 from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.skill.classifier import TOKENS_PER_BATCH, Classifier, Example
-from skip_exp.skill.export.folder import new_folder
-from skip_exp.skill.export.huggingface.convert import write_huggingface
-from skip_exp.skill.export.huggingface.hub import check_push, download, upload
+from skip_exp.skill.export.huggingface import check_push, download, upload, write_huggingface
 from skip_exp.skill.files import job_result, read_skill, share_skill, split
 from skip_exp.skill.rebuild import rebuild, to_bf16, wants_bf16
 from skip_exp.skill.record import FORMATS, RECORD, TENSORS, find_skill, read_checksum
+from skip_exp.utils.files import new_folder
 
 # Of a batch's hidden states and feed-forward activations, mean of the layers. Every batch has a
 # fixed cost, which a pruned model feels most; a wide model is slower in larger batches.

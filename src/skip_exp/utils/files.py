@@ -1,9 +1,10 @@
-"""Files: written whole or not at all, their stamps, and locks."""
+"""Files and folders: written whole or not at all, their stamps, and locks."""
 
 import logging
 import os
 import platform
 import secrets
+import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -43,6 +44,35 @@ def save(path: Path, content: bytes, what: str = "") -> None:
         replace(path, content)
     except OSError as error:
         raise SkipError(f"{what or path}: cannot be written: {error.strerror}") from error
+
+
+@contextmanager
+def new_folder(out: Path) -> Iterator[Path]:
+    """A temporary folder that becomes ``out`` at the end of the block. Raises SkipError."""
+    check_out(out)
+    out = out.resolve()  # the folder that a link names
+    # Containers share folders, and numbers of processes.
+    temporary = out.with_name(f".{out.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+    try:
+        temporary.mkdir(parents=True)
+        yield temporary
+        os.replace(temporary, out)
+    except OSError as error:
+        raise SkipError(f"{out}: cannot be written: {error.strerror or error}") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def check_out(out: Path) -> None:
+    """Raise SkipError unless ``out`` is a new or empty folder."""
+    if os.path.ismount(out.resolve()):  # the folder is written beside `out`, then gets its name
+        raise SkipError(f"{out}: is a mount point: give a new folder in it")
+    # Not Path.exists, which raises where it may not look.
+    if os.path.exists(out) and not (out.is_dir() and not any(out.iterdir())):
+        raise SkipError(f"{out}: exists and is not an empty folder")
+    above = next(folder for folder in out.resolve().parents if os.path.exists(folder))
+    if not os.access(above, os.W_OK):
+        raise SkipError(f"{out}: cannot be written: no permission in {above}")
 
 
 def in_full(path: str) -> str:

@@ -5,14 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from safetensors import SafetensorError
 
 from skip_exp import Skill
 from skip_exp.commands.export import main
 from skip_exp.errors import SkipError
-from skip_exp.skill.export.folder import check_out, new_folder
 from skip_exp.skill.export.onnx import write
 from skip_exp.skill.export.onnx.write import Differences
+from skip_exp.utils.files import check_out, new_folder
 from tests.helpers.saved import Saved
 
 
@@ -91,14 +90,11 @@ def test_int8_is_for_onnx_alone(tiny: Saved, tmp_path: Path, capsys: Any) -> Non
     assert "--int8: not for --format hf" in capsys.readouterr().err
 
 
-def test_a_full_disk_is_one_line_whoever_meets_it(tmp_path: Path) -> None:
-    full = (OSError(28, "No space left"), SafetensorError("I/O error: No space (os error 28)"))
-    for error in full:
-        with pytest.raises(SkipError, match="No space"), new_folder(tmp_path / "x"):
-            raise error
-    for other in (SafetensorError("No such file (os error 2)"), ZeroDivisionError()):
-        with pytest.raises(type(other)), new_folder(tmp_path / "x"):
-            raise other
+def test_a_full_disk_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(SkipError, match="No space"), new_folder(tmp_path / "x"):
+        raise OSError(28, "No space left")
+    with pytest.raises(ZeroDivisionError), new_folder(tmp_path / "x"):
+        raise ZeroDivisionError
     assert not [*tmp_path.iterdir()]
 
 

@@ -17,7 +17,6 @@ from tokenizers import Tokenizer
 from skip_exp.data.batches import Row, pad, tokenize
 from skip_exp.errors import SkipError
 from skip_exp.skill.classifier import Classifier
-from skip_exp.skill.export.folder import new_folder
 from skip_exp.skill.record import (
     CONFIG,
     ONNX,
@@ -28,6 +27,7 @@ from skip_exp.skill.record import (
     read_bytes,
     read_json,
 )
+from skip_exp.utils.files import new_folder
 from skip_exp.utils.machine import cores
 
 TOKENIZER = ("tokenizer.json", "tokenizer_config.json")

@@ -1,4 +1,4 @@
-"""A cut model as one that transformers loads without this package.
+"""A cut model as one that transformers loads without this package; to the hub, and from there.
 
 An export carries ``models/modeling_skip.py`` and the files that it imports. Once this module is
 imported, loading needs no ``trust_remote_code``; ``from skip_exp import Skill`` imports it.
@@ -10,15 +10,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import huggingface_hub
 from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedTokenizerBase
 
+from skip_exp.data.sources import STAND_IN
+from skip_exp.errors import SkipError, first_line
 from skip_exp.models.family import AttentionBlock
 from skip_exp.models.modeling_skip import SkipConfig, SkipForSequenceClassification
 from skip_exp.models.prompts import PROMPT_CLASSES, PrefixPrompt
 from skip_exp.models.readouts import READOUT_CLASSES, HeadReadout, MlmReadout, Seq2SeqReadout
 from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.outcomes.registry import OUTCOMES, Outcome
-from skip_exp.skill.record import SkillRecord
+from skip_exp.skill.record import CODE, RECORD, TENSORS, SkillRecord
+from skip_exp.utils.hub import explain_failure, hub_reachable, offline_if_unreachable
 
 AutoConfig.register(SkipConfig.model_type, SkipConfig, exist_ok=True)
 AutoModelForSequenceClassification.register(
@@ -27,6 +31,7 @@ AutoModelForSequenceClassification.register(
 
 # Of the backbone's configuration: where it came from, and what says nothing of the cut model.
 LEFT_OUT = ("_name_or_path", "architectures", "dtype", "transformers_version", "auto_map")
+SKILL_FILES = [RECORD, TENSORS]  # what `download` needs of a repository
 
 
 def write_huggingface(
@@ -116,3 +121,57 @@ def _readout(model: SoftPromptModel) -> dict[str, Any]:
     elif isinstance(readout, Seq2SeqReadout):
         more = {"words": readout.words()}
     return {"kind": kind, **more}
+
+
+def check_push(about: SkillRecord, repo_id: str) -> None:
+    """Check that a skill may be pushed, before anything is written.
+
+    Raises:
+        SkipError: stand-in rows, or there is no token.
+    """
+    if about.scores.data == STAND_IN:
+        raise SkipError(
+            f"push to {repo_id}: {about.task} was tuned on SNLI pairs as stand-ins; tune it on the "
+            "task's own data"
+        )
+    if not huggingface_hub.get_token():
+        raise SkipError(f"push to {repo_id}: no hub token; run `hf auth login` or set HF_TOKEN")
+
+
+def upload(folder: Path, repo_id: str) -> str:
+    """Upload ``folder`` as the model ``repo_id``, which may exist, and return its address.
+
+    Raises:
+        SkipError: the hub refuses or cannot be reached.
+    """
+    api = huggingface_hub.HfApi()
+    try:
+        address = api.create_repo(repo_id, repo_type="model", exist_ok=True)
+        api.upload_folder(
+            repo_id=address.repo_id,
+            folder_path=folder,
+            commit_message="Skill by skip_exp",
+            delete_patterns=SKILL_FILES,  # else an old skill stays beside a new model
+        )
+    except Exception as error:  # any error of its HTTP library
+        why = first_line(error) if hub_reachable() else "the hub cannot be reached from here"
+        raise SkipError(f"push to {repo_id}: {why}") from error
+    return str(address)
+
+
+def download(repo_id: str, revision: str | None = None) -> Path:
+    """Folder of the skill ``repo_id``, from the hub or its cache.
+
+    Only its own files are downloaded, and the model's code, which marks an hf export.
+
+    Raises:
+        SkipError: there is none, or the hub cannot be reached.
+    """
+    offline_if_unreachable()
+    try:
+        folder = huggingface_hub.snapshot_download(
+            repo_id, revision=revision, allow_patterns=[*SKILL_FILES, CODE]
+        )
+    except Exception as error:  # any error of its HTTP library
+        raise SkipError(f"{repo_id}: no folder, and {explain_failure(error, repo_id)}") from error
+    return Path(folder)
