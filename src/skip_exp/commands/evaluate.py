@@ -19,14 +19,15 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from skip_exp.commands.line import one_line_errors, parser
-from skip_exp.commands.predict import (
+from skip_exp.commands.line import (
     PROBABILITY_DIGITS,
     add_loading,
     add_reject,
     find_folder,
     json_line,
+    one_line_errors,
     open_classifier,
+    parser,
 )
 from skip_exp.config.compose import compose_data
 from skip_exp.data.read import check_file

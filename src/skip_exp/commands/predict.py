@@ -18,29 +18,32 @@ a TAB between the two texts of a pair. They are read and answered in batches of 
 a refused one have their answers. Exit code: 0, or 2 with the reason in one line.
 """
 
-import json
 import os
 import sys
-from argparse import ArgumentParser, Namespace
+from argparse import Namespace
 from collections.abc import Iterable, Sequence
 from itertools import repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic_core import to_jsonable_python
-
-from skip_exp.commands.line import one_line_errors, parser, probability
+from skip_exp.commands.line import (
+    PROBABILITY_DIGITS,
+    add_loading,
+    add_reject,
+    find_folder,
+    json_line,
+    one_line_errors,
+    open_classifier,
+    parser,
+)
 from skip_exp.config.compose import compose_data
 from skip_exp.data.read import check_file
 from skip_exp.errors import ExampleError, SkipError
 from skip_exp.skill.examples import is_table, read_lines, read_texts
-from skip_exp.skill.record import ONNX, read_about
-from skip_exp.utils import console
-
-PROBABILITY_DIGITS = 4  # of a probability
+from skip_exp.skill.record import read_about
 
 if TYPE_CHECKING:
-    from skip_exp.skill.classifier import Classifier, Prediction
+    from skip_exp.skill.classifier import Prediction
 
 
 @one_line_errors(2)
@@ -92,58 +95,6 @@ def find_examples(options: Namespace) -> tuple[Iterable[Any], Iterable[dict[str,
         return pairs, repeat({}), ""
     examples, where = read_lines(file, compose_data(words).encoding if file else "utf-8")
     return examples, repeat({}), where
-
-
-def json_line(fields: dict[str, Any]) -> str:
-    """One line of JSON; dates and the like become texts, and what is not finite null."""
-    plain = to_jsonable_python(fields, inf_nan_mode="null", bytes_mode="base64", fallback=str)
-    line = json.dumps(plain, ensure_ascii=False)
-    try:
-        line.encode(sys.stdout.encoding or "utf-8")
-    except UnicodeEncodeError:  # a terminal without UTF-8; half a character, in a copied column
-        return json.dumps(plain)
-    return line
-
-
-def add_reject(line: ArgumentParser) -> None:
-    """The argument ``--reject``."""
-    about = "no label where the largest probability is below P, such as 0.7"
-    line.add_argument("--reject", type=probability, default=0.0, metavar="P", help=about)
-
-
-def add_loading(line: ArgumentParser) -> None:
-    """The arguments of :func:`open_classifier` beside the folder."""
-    line.add_argument("--backbone", help="folder or hub id of the backbone, where it has moved")
-    about = "32-true (default) | bf16 | auto: bf16 where the processor has fast bf16"
-    line.add_argument("--precision", default="32-true", help=about)
-
-
-def find_folder(folder: str) -> Path:
-    place = Path(folder).expanduser()
-    if not os.path.isdir(place):
-        raise SkipError(f"{folder}: no such folder, or no permission")
-    return place
-
-
-def open_classifier(folder: Path, backbone: str | None, precision: str) -> "Classifier":
-    """The skill or ONNX export in ``folder``.
-
-    Args:
-        backbone, precision: see :meth:`Skill.load`. An export has a precision of its own.
-
-    Raises:
-        SkipError: it cannot be loaded.
-    """
-    if os.path.isfile(folder / ONNX):  # not Path.is_file, which raises where it may not look
-        if precision != "32-true":
-            raise SkipError(f"--precision {precision}: {folder} is an ONNX export and has its own")
-        from skip_exp.skill.export.onnx.runtime import OnnxSkill  # packages that are optional
-
-        return OnnxSkill.load(folder)
-    console.import_slow("skip_exp.skill.skill")  # torch takes seconds: not for an ONNX export
-    from skip_exp.skill.skill import Skill  # the same
-
-    return Skill.load(folder, backbone, precision)
 
 
 def with_progress(answers: "Iterable[Prediction]") -> "Iterable[Prediction]":
