@@ -1,7 +1,7 @@
 """A stub of W&B's backend on the loopback: it agrees to everything and remembers what came.
 
 It has what wandb-core needs to keep a run online: ``UpsertBucket``, addresses to put files at, the
-file stream, artifacts and what uses them, alerts, and what an agent of a sweep asks. It checks
+file stream, artifacts, alerts, and what an agent of a sweep asks. It checks
 nothing, so that a newer client gets through as well. As W&B, it keeps one version of an artifact
 for each digest.
 """
@@ -38,10 +38,6 @@ class Artifact:
     def type(self) -> str:
         return str(self.told["artifactTypeName"])
 
-    @property
-    def metadata(self) -> dict[str, Any]:
-        return dict(json.loads(self.told["metadata"] or "{}"))
-
     def keep(self, name: str, content: bytes) -> None:
         """Take a file that was put: one of its own, or its manifest."""
         if name == MANIFEST:
@@ -62,7 +58,6 @@ class Run:
     exit_code: int | None = None
     alerts: list[dict[str, Any]] = field(default_factory=list)
     logged: list[str] = field(default_factory=list)  # ids of artifacts: its outputs
-    used: list[str] = field(default_factory=list)  # ids of artifacts: its inputs
 
     def told(self, variable: str) -> Any:
         """What a variable of the run was last set to; None where it never was."""
@@ -175,9 +170,6 @@ class Backend:
             case "CommitArtifact":
                 self.artifacts[given["artifactID"]].committed = True
                 return {"commitArtifact": {"artifact": {"id": given["artifactID"], "digest": "d"}}}
-            case "UseArtifact":
-                self.run(about["runName"]).used.append(about["artifactID"])
-                return {"useArtifact": {"artifact": {"id": about["artifactID"]}}}
             case "ArtifactByID":
                 return {"artifact": _about(self.artifacts[given["id"]])}
             case "ArtifactType":  # of an earlier one of that name
@@ -192,8 +184,7 @@ class Backend:
         new = Artifact(f"a{len(self.artifacts)}", about)
         version = next(same, new)
         self.artifacts[version.id] = version
-        if about["runName"]:  # of a run's inputs none is told
-            self.run(about["runName"]).logged.append(version.id)
+        self.run(about["runName"]).logged.append(version.id)
         state = "COMMITTED" if version.committed else "PENDING"
         sequence = {"id": name, "latestArtifact": None}
         return {"id": version.id, "state": state, "artifactSequence": sequence}
