@@ -13,7 +13,7 @@ from typing import Any
 import huggingface_hub
 from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedTokenizerBase
 
-from skip_exp.data.sources import STAND_IN
+from skip_exp.data.rows import STAND_IN
 from skip_exp.errors import SkipError, first_line
 from skip_exp.models.family import AttentionBlock
 from skip_exp.models.modeling_skip import SkipConfig, SkipForSequenceClassification
