@@ -48,7 +48,6 @@ def test_a_terminal_shows_phases_epochs_scores_and_what_comes_next(tmp_path: Pat
         assert re.search(rf"^{state} +accuracy \d+\.\d  f1 \d+\.\d", shown, re.M)
     assert [line.split(":")[0] for line in lines[-4:]] == ["results", "skill", "predict", "export"]
     again = in_a_terminal(arguments, tmp_path).splitlines()
-    assert "loading" not in again[0]
     assert [line.split(":")[0] for line in again[-3:]] == ["skill", "predict", "export"]
     skill = again[-3].split()[1]  # a copy of its own
     assert (tmp_path / skill / "skill.json").is_file() and skill not in lines[-3]
