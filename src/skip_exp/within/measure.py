@@ -14,7 +14,7 @@ from skip_exp.forms.registry import list_available
 from skip_exp.forms.timing import SECONDS, Speed, on_threads, time_speeds
 from skip_exp.skill.classifier import Classifier
 from skip_exp.skill.skill import Skill
-from skip_exp.utils.bars import duration
+from skip_exp.utils.console import duration
 from skip_exp.within.baselines import Baseline
 from skip_exp.within.choose import Candidate, Split, estimate_errors
 

@@ -26,9 +26,9 @@ from skip_exp.pipeline import write_config
 from skip_exp.pruning.allocate import most
 from skip_exp.results import PREDICTIONS, Choice, Latency, MainScores, Result, Scores
 from skip_exp.skill.classifier import Classifier
-from skip_exp.skill.find import read_about
+from skip_exp.skill.record import read_about
 from skip_exp.utils import timing
-from skip_exp.utils.bars import duration
+from skip_exp.utils.console import duration
 from skip_exp.within import show
 from skip_exp.within.baselines import describe_baselines, fit_baselines
 from skip_exp.within.choose import Split, choose, pick_shown
@@ -173,7 +173,6 @@ def make_result(
     found = {
         "job_id": key,
         "sweep": cfg.sweep.id,
-        "method": fields["method"] | {"within": cfg.prune.within},
         "metric": MainScores(
             name=fields["metric"]["name"], dense=uncut["validation"], final=best["validation"]
         ),
