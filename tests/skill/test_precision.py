@@ -8,7 +8,7 @@ import torch
 from skip_exp import Skill
 from skip_exp.commands.predict import main
 from skip_exp.errors import SkipError
-from skip_exp.skill import precision
+from skip_exp.skill.rebuild import wants_bf16
 from skip_exp.utils import machine
 from tests.helpers.saved import save_tiny_skill
 
@@ -68,8 +68,8 @@ def test_auto_is_what_the_processor_does_faster(
     monkeypatch: pytest.MonkeyPatch, name: str, flags: str, able: bool
 ) -> None:
     monkeypatch.setattr(machine, "_cpuinfo", lambda: {"model name": name, "flags": flags})
-    assert precision.wants_bf16("auto") is able
-    assert precision.wants_bf16("bf16") and not precision.wants_bf16("32-true")
+    assert wants_bf16("auto") is able
+    assert wants_bf16("bf16") and not wants_bf16("32-true")
 
 
 def test_exports_answer_in_bf16_but_are_written_in_fp32(tmp_path: Path) -> None:

@@ -14,7 +14,6 @@ from typing import Any, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from skip_exp import results
 from skip_exp.errors import SkipError, first_line
 from skip_exp.outcomes.registry import OUTCOMES, Outcome
 
@@ -187,6 +186,8 @@ def read_bytes(path: Path) -> bytes:
 
 def skill_of(folder: Path) -> Path:
     """The skill of a job's folder. Else ``folder`` itself."""
+    from skip_exp import results  # brings the schema, which an ONNX export does not need
+
     skill = (results.read_finished(folder) or {}).get("skill")
     is_job = isinstance(skill, str) and not os.path.isfile(folder / RECORD)
     return folder / str(skill) if is_job else folder
