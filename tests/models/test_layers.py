@@ -17,7 +17,7 @@ from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.models.start import new_prompt
 from skip_exp.models.trained import trainable_state
 from skip_exp.pruning.surgery import cut
-from skip_exp.skill.export.huggingface.convert import to_huggingface
+from skip_exp.skill.export.huggingface import to_huggingface
 from skip_exp.skill.rebuild import whole_model
 from tests.helpers import tiny
 from tests.helpers.saved import Saved, save_backbone, save_tiny_skill, some_keep
