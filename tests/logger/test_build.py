@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -45,7 +46,13 @@ def read_back(folder: Path, *flags: str) -> list[dict[str, Any]]:
 
 
 def summary(folder: Path) -> dict[str, Any]:
-    return read_back(folder, "--summary")[0]
+    """The summary of a closed run, whose end W&B's own process may write a moment later."""
+    deadline = time.monotonic() + 30
+    (found,) = read_back(folder, "--summary")
+    while found["state"] == "unknown" and time.monotonic() < deadline:
+        time.sleep(0.1)
+        (found,) = read_back(folder, "--summary")
+    return found
 
 
 class Line(L.LightningModule):
