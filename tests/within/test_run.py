@@ -120,6 +120,10 @@ def test_the_table_compares_with_the_chosen_model(tmp_path: Path) -> None:
     assert any("bound of 25 points" in each for each in told)  # row 3, without an error
     assert any("-25.00 points" in each for each in told)  # on the validation split
     assert any(show.TF_IDF in each for each in show.judge_baselines(frame, contended=False))
+    slower = frame.assign(ms=frame["ms"].where(frame["model"] != show.TF_IDF, 50.0))
+    assert any(show.TF_IDF in each for each in show.judge_baselines(slower, contended=False))
+    worse = slower.assign(difference=-0.25)
+    assert show.judge_baselines(worse, contended=False) == []
     told = show.explain(frame, candidates, fast, 1.0, 4)
     assert not any("25.0 points" in each or "bound of" in each for each in told)
     assert "9.0 times uncut fp32, 2.2 times uncut int8" in told[0]

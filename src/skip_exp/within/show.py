@@ -204,11 +204,12 @@ def explain(
 def judge_baselines(frame: pd.DataFrame, *, contended: bool) -> list[str]:
     """Whether a baseline would do, and whether the speeds are to be trusted."""
     told = []
+    (chosen,) = frame[frame["chosen"]].to_dict("records")
     for row in frame[frame["model"].isin([TF_IDF, HEAD])].to_dict("records"):
         name = f"{row['model']}, {row['ms']:.2f} ms"
         if row["difference_low"] > 0:
             told.append(f"{name}: {tables.points(row['difference'])} points: take that")
-        elif row["difference_high"] >= 0:
+        elif row["difference_high"] >= 0 and (row["difference"] > 0 or row["ms"] < chosen["ms"]):
             told.append(f"{name}: as good within the interval: it may be all that you need")
     if contended:
         told.append("other processes took cores: the speeds are contended")
