@@ -56,7 +56,7 @@ def test_a_job_scores_all_labels(skill: Skill) -> None:
     assert skill.folder is not None
     path = str(skill.folder.parent / "result.json")
     answers = pd.read_csv(skill.folder.parent / "predictions.csv.gz", keep_default_na=False)
-    assert [*answers] == ["label", "predicted"] and len(answers) == result["n_eval"]
+    assert [*answers] == ["label", "predicted", "dense"] and len(answers) == result["n_eval"]
     assert {"", "0;2"} <= {*answers["label"]}
     pair = pd.DataFrame({"metric": ["f1_micro"], "path": [path], "path of option": [path]})
     assert bootstrap_rows(pair) is None  # there is no such test yet
