@@ -27,14 +27,15 @@ from transformers import BertConfig, ModernBertConfig, RobertaConfig, T5Config, 
 
 from benchmarks.models import config, keep_at, prompted
 from benchmarks.timing import side_by_side
+from skip_exp.data.batches import Row
 from skip_exp.forms.registry import list_available
 from skip_exp.models.families import FAMILIES
 from skip_exp.models.shapes import random_batch
 from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.pruning.surgery import cut
-from skip_exp.skill.export.onnx.int8 import quantise
 from skip_exp.skill.export.onnx.runtime import INPUTS, runner
 from skip_exp.skill.export.onnx.write import to_onnx
+from skip_exp.skill.ranges import measure_ranges
 from skip_exp.skill.rebuild import to_bf16
 from skip_exp.utils.timing import place
 
@@ -98,8 +99,9 @@ def list_calls(
             else:
                 path = folder / f"{i}.onnx"
                 if not path.exists():
-                    to_onnx(model, {name: inputs[name] for name in INPUTS if name in inputs}, path)
-                    quantise(path)
+                    rows = [Row(input_ids=ids) for ids in inputs["input_ids"].tolist()]
+                    example = {name: inputs[name] for name in INPUTS if name in inputs}
+                    to_onnx(model, example, path, measure_ranges(model, rows, pad_id=0))
                 calls[name, form] = partial(runner(path, torch.get_num_threads()), given)
     return calls
 

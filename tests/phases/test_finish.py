@@ -54,6 +54,7 @@ def test_it_can_be_read(
     result = pipeline.run(toy_job(toy, tmp_path, "run", *asked, f"retune.enabled={enabled}"))
     skill = Skill.load(tmp_path / "run/skill")
     assert skill.about.train == held
+    assert {len(x) for x in skill.ranges.values()} >= {24}  # of 8-bit activations, by linear
     _, tensors = read_skill(tmp_path / "run/skill")
     assert any(name.startswith("backbone.") for name in tensors) == (
         held in ("bias", "layers", "full")

@@ -39,6 +39,7 @@ from skip_exp.results import (
     Scores,
 )
 from skip_exp.skill.files import save_skill
+from skip_exp.skill.ranges import measure_ranges
 from skip_exp.skill.record import (
     RECORD,
     TENSORS,
@@ -142,7 +143,9 @@ def finish(
     """
     results.check_folder(job.output, job.key)  # before its files are replaced
     record = skill_record(job, final, result)
-    save_skill(job.output / "skill", final, keep, record)
+    pad_id = job.data.tokenizer.pad_token_id
+    ranges = measure_ranges(final.eval(), job.data.train, pad_id)
+    save_skill(job.output / "skill", final, keep, record, ranges)
     result.skill = "skill"
     result.ratio_reached = 1 - block_parameters(final) / block_parameters(dense)
     result.params = count_params(whole, final)

@@ -72,7 +72,7 @@ def find_start(cfg: Config, backbone: Backbone) -> Start | None:
     if name is None or folder is None:
         return None
     about, tensors = read_skill(folder)
-    keep, state = split(tensors)
+    keep, state, _ = split(tensors)
     if problem := _unfit(cfg, backbone, about, keep):
         if not is_optional:
             raise ConfigError("tune.start", name, problem)

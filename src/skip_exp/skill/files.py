@@ -30,17 +30,28 @@ from skip_exp.skill.record import (
 )
 from skip_exp.utils import files
 
-KEEP = "keep/"  # prefix of the names of kept indices
+# Prefixes of the names of kept indices, and of the ranges that 8-bit scales follow from.
+KEEP, RANGE = "keep/", "range/"
 
 
-def save_skill(folder: Path, model: SoftPromptModel, keep: Keep, record: SkillRecord) -> Path:
+def save_skill(
+    folder: Path,
+    model: SoftPromptModel,
+    keep: Keep,
+    record: SkillRecord,
+    ranges: Mapping[str, Tensor] | None = None,
+) -> Path:
     """Write the skill of a pruned ``model`` into ``folder`` and return the folder.
 
     Tensors: ``prompt.*``, ``readout.*`` and what was trained of ``backbone.*``, in fp32;
-    ``keep/<site>``, int32 indices.
+    ``keep/<site>``, int32 indices; ``range/<linear>``, fp16.
+
+    Args:
+        ranges: see :func:`skip_exp.skill.ranges.measure_ranges`.
     """
     tensors = trainable_state(model)
     tensors |= {f"{KEEP}{site}": kept.to(torch.int32) for site, kept in keep.items()}
+    tensors |= {f"{RANGE}{name}": x.half() for name, x in (ranges or {}).items()}
     write_skill(folder, tensors, record.stored())
     return folder
 
@@ -75,10 +86,14 @@ def read_skill(folder: Path) -> tuple[SkillRecord, dict[str, Tensor]]:
     return parse_record(folder / RECORD, described, SkillRecord), load(content)
 
 
-def split(tensors: Mapping[str, Tensor]) -> tuple[Keep, dict[str, Tensor]]:
-    """Separate the keep from the parameters."""
+def split(
+    tensors: Mapping[str, Tensor],
+) -> tuple[Keep, dict[str, Tensor], dict[str, Tensor]]:
+    """Separate the keep, the parameters and the ranges."""
     keep = {n.removeprefix(KEEP): t.long() for n, t in tensors.items() if n.startswith(KEEP)}
-    return keep, {n: t for n, t in tensors.items() if not n.startswith(KEEP)}
+    ranges = {n.removeprefix(RANGE): t for n, t in tensors.items() if n.startswith(RANGE)}
+    own = {n: t for n, t in tensors.items() if not n.startswith((KEEP, RANGE))}
+    return keep, own, ranges
 
 
 def job_result(folder: Path | None) -> Mapping[str, Any]:

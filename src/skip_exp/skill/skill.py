@@ -3,7 +3,7 @@
 import json
 import shutil
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import fmean
 from tempfile import TemporaryDirectory
@@ -21,6 +21,7 @@ from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.skill.classifier import TOKENS_PER_BATCH, Classifier, Example
 from skip_exp.skill.export.huggingface import check_push, download, upload, write_huggingface
 from skip_exp.skill.files import job_result, read_skill, share_skill, split
+from skip_exp.skill.ranges import Ranges
 from skip_exp.skill.rebuild import rebuild, to_bf16, wants_bf16
 from skip_exp.skill.record import FORMATS, RECORD, TENSORS, find_skill, read_checksum
 from skip_exp.utils.files import new_folder
@@ -46,6 +47,7 @@ class Skill(Classifier):
         keep: neurons that were kept, by site.
         folder: the folder it was read from.
         checksum: of the files that were read there.
+        ranges: see :func:`skip_exp.skill.ranges.measure_ranges`.
     """
 
     tokenizer: PreTrainedTokenizerBase
@@ -53,6 +55,7 @@ class Skill(Classifier):
     keep: Keep
     folder: Path | None = None
     checksum: str = ""
+    ranges: Ranges = field(default_factory=dict)
 
     @classmethod
     def load(
@@ -74,11 +77,11 @@ class Skill(Classifier):
         folder = find_skill(folder)
         checksum = read_checksum(folder)  # first: a later change is then noticed
         about, tensors = read_skill(folder)
-        keep, state = split(tensors)
+        keep, state, ranges = split(tensors)
         model, tokenizer = rebuild(folder, about, keep, state, backbone)
         if is_half:
             to_bf16(model)
-        return cls(about, tokenizer, model, keep, folder, checksum)
+        return cls(about, tokenizer, model, keep, folder, checksum, ranges)
 
     @classmethod
     def from_pretrained(
@@ -220,7 +223,7 @@ class Skill(Classifier):
         about = self.about.to_share()
         is_whole = not hasattr(self.model.backbone.config, "vocabulary")
         if format == "onnx":
-            write_onnx(folder, about, self.model, self.tokenizer, int8=int8)
+            write_onnx(folder, about, self.model, self.tokenizer, int8=int8, ranges=self.ranges)
         else:
             write_huggingface(folder, about, self.model, self.tokenizer)
             if self.folder is not None and about.train != "full" and is_whole:

@@ -1,125 +1,104 @@
-"""Quantise linears and embeddings of an ONNX graph to 8 bits, with a scale per token.
+"""Layers with 8-bit weights in the place of a model's linears and embeddings, to be traced.
 
-onnxruntime's own dynamic quantisation uses one scale for the activations of a whole batch. An
-answer then depends on its neighbours: on MiniLM a probability moves by up to 0.12, where the
-exporter's check allows 0.01. Here every token has its own scale: x becomes round(x / s) s with
-s = max|x| / 127. A weight W becomes round(W / w) w with w = max|W| / 63 per output unit, or / 127
-per word of an embedding. Weights use seven bits, so that a pair of products fits the 16 bits in
-which processors without VNNI add them. Activations keep all eight bits, because their tails are
-larger.
+A linear layer multiplies unsigned 8-bit activations by signed 8-bit weights. The activations have
+one scale for all texts, so that an answer does not depend on its neighbours. A few channels are
+much larger than the others, hence each is first divided by s = max|x|^a / max|w|^(1 - a), and its
+weights are multiplied by s (SmoothQuant, Xiao et al. 2023). The maxima of x are measured on train
+rows. What attention has averaged over tokens is even enough without. A weight has a scale per
+output unit, an embedding one per word.
 
-Importing this module needs onnx and onnxruntime, which are optional and slow to import.
+Weights use seven bits, so that a pair of products fits the 16 bits in which processors without VNNI
+add them. Activations keep all eight bits, because their tails are larger.
 """
 
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.onnx.ops import symbolic
 
-import numpy as np
-import onnx
-from numpy.typing import NDArray
-from onnx import numpy_helper
-from onnxruntime.quantization import quant_pre_process
+from skip_exp.models.family import replace
+from skip_exp.models.soft_prompt import SoftPromptModel
+from skip_exp.skill.ranges import Ranges
 
 ACTIVATION, WEIGHT, EMBEDDING = 127, 63, 127  # largest absolute integers
-SMALLEST = 1e-12  # the least scale, for rows of zeros
-MIDDLE = ACTIVATION + 1  # the unsigned integer for 0
+SMOOTHING = 0.75  # a
+SMALLEST = 1e-12  # the least scale, for what is always zero
+RAREST = 0.01  # a channel counts as if it reached this part of the largest one
 
 
-def quantise(path: Path) -> None:
-    """Round the graph in ``path`` to 8 bits."""
-    simpler = path.with_name("simpler.onnx")
-    quant_pre_process(path, simpler, skip_symbolic_shape=True)  # merges operators
-    model = onnx.load(simpler)
-    round_weights(model)
-    onnx.save(model, path)
-    simpler.unlink()
+def round_model(model: SoftPromptModel, ranges: Ranges) -> None:
+    """Put 8-bit layers in the place of the linears in ``ranges`` and all embeddings, in place."""
+    linears = {name: model.backbone.get_submodule(name) for name in ranges}
+    even = [block.output for block in model.attention_blocks().values()]
+    by: dict[nn.Module, nn.Module] = {}
+    for name, linear in linears.items():
+        # Layers with the same input share its integers: query, key and value.
+        alike = [each for key, each in linears.items() if torch.equal(ranges[key], ranges[name])]
+        weights = None if linear in even else torch.cat([each.weight for each in alike])
+        by[linear] = RoundedLinear(linear, ranges[name], weights)
+    for module in model.backbone.modules():
+        if isinstance(module, nn.Embedding):
+            by[module] = RoundedEmbedding(module)
+    replace(model.backbone, by)
 
 
-def round_weights(model: Any) -> None:
-    """Round every multiplied or looked-up matrix of ``model``, an ``onnx.ModelProto``."""
-    graph = model.graph
-    weights = {w.name: w for w in graph.initializer if len(w.dims) == 2}
-    floats = {name for name, w in weights.items() if w.data_type == onnx.TensorProto.FLOAT}
-    nodes: list[Any] = []
-    rounded: set[str] = set()  # shared tensors are rounded once
-    for node in graph.node:
-        is_product = node.op_type == "MatMul" and node.input[1] in floats
-        if is_product:
-            data, weight = node.input
-        elif node.op_type == "Gather" and node.input[0] in floats:
-            weight, data = node.input
-        else:
-            nodes.append(node)
-            continue
-        if weight not in rounded:
-            matrix = numpy_helper.to_array(weights[weight])
-            graph.initializer.extend(_weight(matrix, weight, axis=0 if is_product else 1))
-            rounded.add(weight)
-        if not is_product:
-            nodes += _lookup(data, weight, node.output[0])
-            continue
-        if data not in rounded:
-            nodes += _activation(data)
-            rounded.add(data)
-        nodes += _product(data, weight, node.output[0])
-    graph.initializer.extend(_constants())
-    read = {name for node in nodes for name in node.input}
-    kept = [each for each in graph.initializer if each.name in read]
-    for field, values in ((graph.node, nodes), (graph.initializer, kept)):
-        del field[:]
-        field.extend(values)
-    if not any(used.domain == "com.microsoft" for used in model.opset_import):
-        model.opset_import.append(onnx.helper.make_opsetid("com.microsoft", 1))
+class RoundedLinear(nn.Module):
+    """``linear`` as ONNX Runtime's product of 8-bit integers.
+
+    Args:
+        largest: absolute value of each input channel [in].
+        weights: of all layers with this input [any, in]; None: it is not smoothed.
+    """
+
+    @torch.no_grad()
+    def __init__(self, linear: nn.Linear, largest: Tensor, weights: Tensor | None) -> None:
+        super().__init__()
+        largest = largest.float()
+        largest = largest.clamp_min(RAREST * largest.max()).clamp_min(SMALLEST)
+        smooth = torch.ones_like(largest)
+        if weights is not None:
+            size = weights.abs().amax(0).clamp_min(SMALLEST)
+            smooth = largest**SMOOTHING / size ** (1 - SMOOTHING)
+        self.inverse = None if weights is None else nn.Buffer(1 / smooth)
+        weight, scale = round_rows(linear.weight * smooth, WEIGHT)
+        units = len(weight)
+        self.weight, self.scale = nn.Buffer(weight.T.contiguous()), nn.Buffer(scale[:, 0])
+        self.zero = nn.Buffer(torch.zeros(units, dtype=torch.int8))
+        self.bias = nn.Buffer(torch.zeros(units) if linear.bias is None else linear.bias.data)
+        self.step = nn.Buffer((largest / smooth).max() / ACTIVATION)
+        self.middle = nn.Buffer(torch.tensor(ACTIVATION + 1, dtype=torch.uint8))  # stands for 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        whole = symbolic(
+            "QuantizeLinear",
+            (x if self.inverse is None else x * self.inverse, self.step, self.middle),
+            dtype=torch.uint8,
+            shape=x.shape,
+            version=20,
+        )
+        return symbolic(
+            "com.microsoft::MatMulIntegerToFloat",
+            (whole, self.weight, self.step, self.scale, self.middle, self.zero, self.bias),
+            dtype=torch.float32,
+            shape=(*x.shape[:-1], len(self.bias)),
+            version=1,
+        )
 
 
-def _weight(matrix: NDArray[Any], name: str, axis: int) -> Iterator[Any]:
-    """``matrix`` / scale as int8, its scale (an embedding's keeps ``axis``), and zeros."""
-    largest = np.maximum(np.abs(matrix).max(axis, keepdims=True), SMALLEST)
-    scale = largest / (EMBEDDING if axis else WEIGHT)
-    kept = scale if axis else scale[0]
-    whole = np.rint(matrix / scale).astype(np.int8)
-    parts = {"int8": whole, "scale": kept.astype(np.float32), "zero": np.zeros(kept.shape, np.int8)}
-    return (numpy_helper.from_array(part, f"{name}/{key}") for key, part in parts.items())
+class RoundedEmbedding(nn.Module):
+    """``embedding`` with its rows as 8-bit integers and a scale for each."""
+
+    @torch.no_grad()
+    def __init__(self, embedding: nn.Embedding) -> None:
+        super().__init__()
+        weight, scale = round_rows(embedding.weight, EMBEDDING)
+        self.weight, self.scale = nn.Buffer(weight), nn.Buffer(scale)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        return F.embedding(ids, self.weight).float() * F.embedding(ids, self.scale)
 
 
-def _constants() -> Iterator[Any]:
-    floats = {"largest": ACTIVATION, "tiny": SMALLEST, "one": 1.0}
-    values = {name: np.array(value, np.float32) for name, value in floats.items()}
-    values |= {"middle": np.array(MIDDLE, np.uint8), "last": np.array([-1], np.int64)}
-    return (numpy_helper.from_array(value, f"round/{name}") for name, value in values.items())
-
-
-def _activation(x: str) -> list[Any]:
-    """x [..., n] -> ``x/uint8`` [..., n] and its scale ``x/scale`` [..., 1]."""
-    return [
-        _node("Abs", [x], f"{x}/abs"),
-        _node("ReduceMax", [f"{x}/abs", "round/last"], f"{x}/max", keepdims=1),
-        _node("Max", [f"{x}/max", "round/tiny"], f"{x}/size"),
-        _node("Div", ["round/largest", f"{x}/size"], f"{x}/inverse"),
-        _node("Div", [f"{x}/size", "round/largest"], f"{x}/scale"),
-        _node("Mul", [x, f"{x}/inverse"], f"{x}/wide"),
-        _node("QuantizeLinear", [f"{x}/wide", "round/one", "round/middle"], f"{x}/uint8"),
-    ]
-
-
-def _product(x: str, weight: str, out: str) -> list[Any]:
-    of = [f"{x}/uint8", f"{weight}/int8", "round/one", f"{weight}/scale"]
-    of += ["round/middle", f"{weight}/zero"]
-    return [
-        _node("MatMulIntegerToFloat", of, f"{out}/whole", domain="com.microsoft"),
-        _node("Mul", [f"{out}/whole", f"{x}/scale"], out),
-    ]
-
-
-def _lookup(ids: str, weight: str, out: str) -> list[Any]:
-    return [
-        _node("Gather", [f"{weight}/int8", ids], f"{out}/int8"),
-        _node("Cast", [f"{out}/int8"], f"{out}/whole", to=1),  # to fp32
-        _node("Gather", [f"{weight}/scale", ids], f"{out}/scale"),
-        _node("Mul", [f"{out}/whole", f"{out}/scale"], out),
-    ]
-
-
-def _node(kind: str, inputs: list[str], output: str, **options: Any) -> Any:
-    return onnx.helper.make_node(kind, inputs, [output], **options)
+def round_rows(matrix: Tensor, largest: int) -> tuple[Tensor, Tensor]:
+    """``matrix`` [n, m] as int8 of at most ``largest``, and the scale of each row [n, 1]."""
+    scale = matrix.abs().amax(1, keepdim=True).clamp_min(SMALLEST) / largest
+    return (matrix / scale).round().to(torch.int8), scale

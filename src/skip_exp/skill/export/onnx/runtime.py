@@ -43,7 +43,6 @@ STOCK = (
     "pad_token_id",
     *SIZES,
 )
-SLOWER = ["SkipLayerNormFusion"]  # a fusion that makes sum and norm five times slower on a CPU
 Run = Callable[[Mapping[str, NDArray[Any]]], NDArray[Any]]
 
 
@@ -156,9 +155,7 @@ def runner(path: Path, threads: int | None = None) -> Run:
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 4  # failures are raised, in one line
     with loading(path):
-        session = onnxruntime.InferenceSession(
-            path, options, providers=["CPUExecutionProvider"], disabled_optimizers=SLOWER
-        )
+        session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     names = [argument.name for argument in session.get_inputs()]
     if not set(names) <= set(INPUTS) or len(session.get_outputs()) != 1:
         raise SkipError(f"{path}: has inputs {', '.join(names)}, not {', '.join(INPUTS)}")

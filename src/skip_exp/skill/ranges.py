@@ -1,0 +1,48 @@
+"""How large the inputs of a model's linear layers become: 8-bit scales follow from it."""
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+
+import torch
+from torch import Tensor, nn
+
+from skip_exp.data.batches import Row, pad
+from skip_exp.models.soft_prompt import SoftPromptModel
+
+TEXTS = 256  # that are measured
+
+Ranges = dict[str, Tensor]  # a linear layer of the backbone, by name -> [in]
+
+
+@torch.inference_mode()
+def measure_ranges(model: SoftPromptModel, rows: Sequence[Row], pad_id: int) -> Ranges:
+    """The largest absolute value of every input channel of each linear layer of the backbone.
+
+    Example:
+        >>> measure_ranges(model, rows, pad_id=0)["encoder.layer.0.output.dense"].shape
+        torch.Size([461])
+
+    Args:
+        model: in eval mode.
+        rows: tokenized; at most ``TEXTS`` of them, evenly spread, are answered one by one, because
+            padding would count.
+    """
+    linears: dict[nn.Module, str] = {
+        module: name
+        for name, module in model.backbone.named_modules()
+        if isinstance(module, nn.Linear) and module.weight.numel()
+    }
+    device, ranges = next(model.parameters()).device, Ranges()
+
+    def widen(linear: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        name, seen = linears[linear], inputs[0].float().abs().flatten(0, -2).amax(0).cpu()
+        ranges[name] = torch.maximum(ranges[name], seen) if name in ranges else seen
+
+    with ExitStack() as hooks:
+        for linear in linears:
+            hooks.enter_context(linear.register_forward_pre_hook(widen))
+        for row in rows[:: -(-len(rows) // TEXTS)]:
+            model(
+                **{name: torch.from_numpy(x).to(device) for name, x in pad([row], pad_id).items()}
+            )
+    return ranges
