@@ -4,7 +4,7 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import cast
@@ -16,9 +16,10 @@ from skip_exp import results
 from skip_exp.cache.version import digest
 from skip_exp.config.schema import Config
 from skip_exp.config.together import check_job
-from skip_exp.data.rows import SELECT
+from skip_exp.data.rows import SELECT, Rows
 from skip_exp.errors import ConfigError
 from skip_exp.forms.registry import FORMS
+from skip_exp.forms.timing import Speed
 from skip_exp.models.shapes import shape_of
 from skip_exp.phases.job import Job
 from skip_exp.phases.prepare import prepare
@@ -31,7 +32,7 @@ from skip_exp.utils import timing
 from skip_exp.utils.console import duration
 from skip_exp.within import show
 from skip_exp.within.baselines import describe_baselines, fit_baselines
-from skip_exp.within.choose import Split, choose, pick_shown
+from skip_exp.within.choose import Candidate, Split, choose, pick_shown
 from skip_exp.within.measure import measure, save_all
 
 log = logging.getLogger(__name__)
@@ -85,17 +86,10 @@ def find(cfg: Config, run_job: Callable[[Config], Result]) -> Classifier:
     chosen = choose(candidates, candidates[0].select - bound)
     of_baselines = speeds[len(candidates) :]
     lines = describe_baselines(rows, baselines, of_baselines, select, validation)
-    for (each, model), speed in zip(models.items(), speeds, strict=False):
-        predicted = np.array(model.probabilities(validation.texts)).argmax(1)
-        made = each.name, each.select, predicted, speed, model.megabytes, each
-        lines.append(show.Line(*made, is_chosen=each is chosen))
+    lines += describe_models(models, speeds, chosen, validation)
     frame = show.to_frame(lines, validation)
     show.write(frame, root, validation.metric, contended=contended)
-    probabilities = np.array(models[chosen].probabilities(validation.texts))
-    answers = rows.spec.outcome.tabulate(validation.labels.tolist(), probabilities, None)
-    pd.DataFrame(answers).to_csv(root / PREDICTIONS, index=False)
-    shutil.rmtree(root / CHOSEN, ignore_errors=True)  # of the same search, run before
-    place = models[chosen].save(root / CHOSEN)
+    place = save_chosen(models[chosen], root, rows, validation)
     speedup = chosen.speed / candidates[0].speed
     found = make_result(cfg, key, jobs[chosen.ratio], frame, speedup, contended=contended)
     results.write(root, found)
@@ -107,6 +101,30 @@ def find(cfg: Config, run_job: Callable[[Config], Result]) -> Classifier:
     ]
     show.tell(frame, names, validation, told)
     return form.open(place)
+
+
+def describe_models(
+    models: Mapping[Candidate, Classifier],
+    speeds: Sequence[Speed],
+    chosen: Candidate,
+    validation: Split,
+) -> list[show.Line]:
+    """Every candidate with its answers to the validation split."""
+    lines = []
+    for (each, model), speed in zip(models.items(), speeds, strict=False):
+        predicted = np.array(model.probabilities(validation.texts)).argmax(1)
+        made = each.name, each.select, predicted, speed, model.megabytes, each
+        lines.append(show.Line(*made, is_chosen=each is chosen))
+    return lines
+
+
+def save_chosen(model: Classifier, root: Path, rows: Rows, validation: Split) -> Path:
+    """The folder of the model, beside its answers to the validation split, as a job has them."""
+    probabilities = np.array(model.probabilities(validation.texts))
+    answers = rows.spec.outcome.tabulate(validation.labels.tolist(), probabilities, None)
+    pd.DataFrame(answers).to_csv(root / PREDICTIONS, index=False)
+    shutil.rmtree(root / CHOSEN, ignore_errors=True)  # of the same search, run before
+    return model.save(root / CHOSEN)
 
 
 class Steps:
