@@ -34,9 +34,10 @@ def split(labels: np.ndarray = LABELS) -> Split:
 
 
 def test_uncut_nothing_is_tuned_again(tmp_path: Path) -> None:
-    toy = toy_job(save_toy(tmp_path), tmp_path, "out")
+    toy = toy_job(save_toy(tmp_path), tmp_path, "out", "prune.layers=1")
     uncut, cut = run.at_ratio(toy, 0.0), run.at_ratio(toy, 0.9)
     assert (uncut.prune.ratio, cut.prune.ratio) == (0.0, 0.9)
+    assert (uncut.prune.layers, cut.prune.layers) == (None, 1)
     assert (uncut.retune.enabled, cut.retune.enabled) == (False, True)
     assert uncut.output_dir != cut.output_dir
     assert cut.tune == uncut.tune == toy.tune  # so that the cache is shared

@@ -110,11 +110,6 @@ def bounds(sizes: list[Shape], sites: list[str], layers: int | None = None) -> t
     return (total - _count_parameters(left)) / total, 1 - least / total
 
 
-def most(sizes: list[Shape], sites: list[str]) -> float:
-    """The largest ratio that ``sites`` can reach."""
-    return bounds(sizes, sites)[1]
-
-
 def _first_layers(sizes: list[Shape], layers: int | None) -> list[Shape]:
     return [shape for shape in sizes if layers is None or shape.name.layer < layers]
 

@@ -14,6 +14,7 @@ import pandas as pd
 
 from skip_exp import results
 from skip_exp.cache.version import digest
+from skip_exp.config.prune import PruneConfig
 from skip_exp.config.schema import Config
 from skip_exp.config.together import check_job
 from skip_exp.data.rows import SELECT, Rows
@@ -24,7 +25,7 @@ from skip_exp.models.shapes import shape_of
 from skip_exp.phases.job import Job
 from skip_exp.phases.prepare import prepare
 from skip_exp.pipeline import write_config
-from skip_exp.pruning.allocate import most
+from skip_exp.pruning.allocate import bounds
 from skip_exp.results import PREDICTIONS, Choice, Latency, MainScores, Result, Scores
 from skip_exp.skill.classifier import Classifier
 from skip_exp.skill.record import read_about
@@ -63,13 +64,13 @@ def find(cfg: Config, run_job: Callable[[Config], Result]) -> Classifier:
     os.environ.setdefault(KERNELS, "65536")
     root, within = Path(cfg.output_dir), cast(float, cfg.prune.within)
     uncut, fastest = prepare(at_ratio(cfg, 0.0)), cfg.prune.fastest
-    key, rows = digest([uncut.key, within, fastest])[:16], uncut.data
+    key, rows = digest([uncut.key, within, fastest, cfg.prune.layers])[:16], uncut.data
     select, validation = Split.of(rows, rows.select), Split.of(rows, rows.validation)
     if len({*select.labels}) == 1:  # which a constant answer fits
         why = f"the selection slice has a single label: give task.files.{SELECT} or a ratio"
         raise ConfigError("prune.within", within, why)
     write_config(cfg, key)
-    ratios = [0.0, *list_ratios(uncut, cfg.prune.sites, CUTS)]
+    ratios = [0.0, *list_ratios(uncut, cfg.prune, CUTS)]
     announce = Steps(len(ratios) + 2)
     jobs = {}
     for ratio in ratios:
@@ -149,9 +150,11 @@ def at_ratio(cfg: Config, ratio: float) -> Config:
         ConfigError: values that exclude each other.
     """
     retune = replace(cfg.retune, enabled=cfg.retune.enabled and ratio > 0)
+    layers = cfg.prune.layers if ratio > 0 else None
     job = replace(
         cfg,
-        prune=replace(cfg.prune, ratio=ratio, within=None, fastest="one"),  # one key for all
+        # One key for all, whatever is fastest.
+        prune=replace(cfg.prune, ratio=ratio, within=None, fastest="one", layers=layers),
         retune=retune,
         benchmark=replace(cfg.benchmark, enabled=False),
         output_dir=str(Path(cfg.output_dir) / JOBS / f"{ratio:g}"),
@@ -160,12 +163,14 @@ def at_ratio(cfg: Config, ratio: float) -> Config:
     return job
 
 
-def list_ratios(uncut: Job, sites: list[str], cuts: Sequence[float]) -> list[float]:
-    """Those of ``cuts`` that ``sites`` can reach; the log says what is left out."""
+def list_ratios(uncut: Job, prune: PruneConfig, cuts: Sequence[float]) -> list[float]:
+    """Those of ``cuts`` that sites and layers can reach; the log says what is left out."""
     shapes = [shape_of(block) for block in uncut.backbone.family.blocks(uncut.backbone.model)]
-    reached = [ratio for ratio in cuts if ratio <= most(shapes, sites)]
+    low, high = bounds(shapes, prune.sites, prune.layers)
+    reached = [ratio for ratio in cuts if low <= ratio <= high]
     if left_out := [f"{ratio:g}" for ratio in cuts if ratio not in reached]:
-        log.info("left out: ratio %s, beyond prune.sites=%s", ", ".join(left_out), sites)
+        reach = f"{low:.3g} to {high:.3g}, which prune.sites and prune.layers can reach"
+        log.info("left out: ratio %s, not in %s", ", ".join(left_out), reach)
     return reached
 
 
