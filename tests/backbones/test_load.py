@@ -9,8 +9,7 @@ import torch
 from transformers import T5ForConditionalGeneration
 
 from skip_exp.backbones import embedded
-from skip_exp.backbones.load import Backbone, load_backbone
-from skip_exp.backbones.readout import build_readout
+from skip_exp.backbones.load import Backbone, build_readout, load_backbone
 from skip_exp.config.compose import compose_config
 from skip_exp.config.schema import conf_dir
 from skip_exp.config.together import job_config

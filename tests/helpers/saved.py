@@ -8,8 +8,7 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
-from skip_exp.backbones.load import load_backbone
-from skip_exp.backbones.readout import build_readout
+from skip_exp.backbones.load import build_readout, load_backbone
 from skip_exp.models import lora
 from skip_exp.models.sites import Keep
 from skip_exp.models.soft_prompt import SoftPromptModel

@@ -7,8 +7,7 @@ import torch
 from transformers import AutoModel, T5EncoderModel
 
 from skip_exp import OnnxSkill, Skill, SkipForSequenceClassification
-from skip_exp.backbones.load import load_backbone
-from skip_exp.backbones.readout import build_readout
+from skip_exp.backbones.load import build_readout, load_backbone
 from skip_exp.commands.export import main
 from skip_exp.errors import ConfigError
 from skip_exp.models.prompts import PrefixPrompt

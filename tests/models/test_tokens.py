@@ -8,7 +8,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
-from skip_exp.backbones.readout import word_pieces
+from skip_exp.backbones.load import word_pieces
 from skip_exp.errors import ConfigError, DataError
 from skip_exp.models.families import FAMILIES
 from skip_exp.models.start import new_prompt

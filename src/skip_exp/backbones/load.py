@@ -1,4 +1,4 @@
-"""Load frozen backbones: embedded ones, from a folder, or from the Hugging Face hub."""
+"""Load frozen backbones, embedded ones, from a folder or from the hub, and build readouts."""
 
 import copy
 import json
@@ -19,10 +19,11 @@ from transformers.modeling_utils import PreTrainedModel
 from xxhash import xxh3_128
 
 from skip_exp.backbones.embedded import find_embedded_folder
+from skip_exp.data.batches import tokenize_fast
 from skip_exp.errors import ConfigError, SkipError, first_line
 from skip_exp.models.families import FAMILIES
 from skip_exp.models.family import Family, weights_of
-from skip_exp.models.readouts import READOUT_CLASSES
+from skip_exp.models.readouts import READOUT_CLASSES, Readout
 from skip_exp.utils.files import Stamp, stamp
 from skip_exp.utils.hub import explain_failure, hub_reachable, offline_if_unreachable
 from skip_exp.utils.machine import keep_freed
@@ -249,3 +250,51 @@ def class_names(id2label: Mapping[Any, str]) -> list[str] | None:
     """
     names = [str(id2label[i]) for i in sorted(id2label)]
     return None if names == [f"LABEL_{i}" for i in range(len(names))] else names
+
+
+def build_readout(
+    backbone: Backbone, labels: int, words: tuple[str, ...], pooling: str = "mean"
+) -> Readout:
+    """Build the readout of ``backbone`` for ``labels`` classes named by ``words``.
+
+    Raises:
+        ConfigError: unsuitable words, or a checkpoint of another number of classes.
+    """
+    kind, tokenizer = READOUT_CLASSES[backbone.readout], backbone.tokenizer
+    ids = word_pieces(tokenizer, words, labels) if kind.reads_words else []
+    long = [word for word, own in zip(words, ids, strict=False) if len(own) > 1]
+    if backbone.readout == "mlm" and long:
+        raise ConfigError("task.words", long[0], "the mlm readout needs words of one piece")
+    if backbone.readout == "classifier":
+        found = backbone.family.head(backbone.model)[1].out_features
+        if found != labels:
+            why = f"the checkpoint has {found} classes, the task {labels}"
+            raise ConfigError("backbone.readout", "classifier", why)
+    about = {"words": ids, "mask_id": tokenizer.mask_token_id, "pooling": pooling}
+    return kind.build(backbone.model, backbone.family, labels, **about)
+
+
+def word_pieces(tokenizer: Any, words: tuple[str, ...], labels: int) -> list[list[int]]:
+    """Tokenize the label words, one list of ids for each of ``labels`` classes.
+
+    Raises:
+        ConfigError: the number of words differs from ``labels``, a word is unknown to the
+            tokenizer, or a word starts with all tokens of another. The other would always be at
+            least as likely.
+    """
+    if len(words) != labels:
+        raise ConfigError("task.words", list(words), f"needs one label word for each of {labels}")
+    ids = [tokenize_fast(tokenizer, word, add_special_tokens=False)["input_ids"] for word in words]
+    for word, own in zip(words, ids, strict=True):
+        if not own or tokenizer.unk_token_id in own:
+            raise ConfigError("task.words", word, "the tokenizer does not know it")
+    first: dict[tuple[int, ...], int] = {}  # the first word with these tokens
+    for i, own in enumerate(ids):
+        first.setdefault(tuple(own), i)
+    for i, own in enumerate(ids):
+        for length in range(1, len(own) + 1):
+            other = first.get(tuple(own[:length]), i)
+            if other != i:
+                why = f"begins with all tokens of {words[other]!r}: it could never be the answer"
+                raise ConfigError("task.words", words[i], why)
+    return ids

@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from skip_exp.backbones.load import Backbone
-from skip_exp.backbones.readout import build_readout
+from skip_exp.backbones.load import Backbone, build_readout
 from skip_exp.config.schema import PromptConfig
 from skip_exp.config.train import OWN_WEIGHTS, TuneConfig
 from skip_exp.data.batches import tokenize_fast

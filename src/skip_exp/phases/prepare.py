@@ -7,8 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from skip_exp.backbones.load import Backbone, class_names, load_backbone
-from skip_exp.backbones.readout import build_readout
+from skip_exp.backbones.load import Backbone, build_readout, class_names, load_backbone
 from skip_exp.cache.store import Keyed, StageCache
 from skip_exp.cache.version import digest, part_code
 from skip_exp.callbacks.between import Method

@@ -7,8 +7,7 @@ from torch import Tensor, nn
 from torch.utils.weak import WeakIdKeyDictionary
 from transformers import PreTrainedTokenizerBase
 
-from skip_exp.backbones.load import Backbone, load_backbone
-from skip_exp.backbones.readout import build_readout
+from skip_exp.backbones.load import Backbone, build_readout, load_backbone
 from skip_exp.errors import SkipError
 from skip_exp.models import lora
 from skip_exp.models.prompts import PROMPT_CLASSES
