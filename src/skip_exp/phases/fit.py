@@ -145,23 +145,15 @@ def count_epochs(settings: TrainConfig, rows: int) -> int:
     return max(settings.epochs, math.ceil(settings.min_steps / steps))
 
 
-def count_paid_epochs(settings: RetuneConfig, cost: float) -> int:
+def count_paid_epochs(settings: RetuneConfig, operations: float) -> int:
     """A multiple of ``epochs`` that costs at most ``budget`` dense epochs, but once at least.
-
-    Args:
-        cost: cost of an epoch, see :func:`cost_left`.
-    """
-    paid = math.floor(settings.budget / (settings.epochs * cost) + EPOCHS_SLACK)
-    return max(1, paid) * settings.epochs
-
-
-def cost_left(operations: float) -> float:
-    """Cost of an epoch after pruning, as a fraction in (0, 1] of a dense epoch.
 
     Args:
         operations: FLOPs of a forward pass as a fraction of the dense model's, about 1 - ratio.
     """
-    return FIXED + (1 - FIXED) * operations
+    cost = FIXED + (1 - FIXED) * operations  # of an epoch, as a fraction of a dense one
+    paid = math.floor(settings.budget / (settings.epochs * cost) + EPOCHS_SLACK)
+    return max(1, paid) * settings.epochs
 
 
 def is_improving(scores: Sequence[float], error: float) -> bool:

@@ -12,7 +12,7 @@ from skip_exp.data.rows import Rows
 from skip_exp.models.shapes import flops
 from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.models.trained import train_only
-from skip_exp.phases.fit import ask, cost_left, count_epochs, count_paid_epochs, fit, start_readout
+from skip_exp.phases.fit import ask, count_epochs, count_paid_epochs, fit, start_readout
 from skip_exp.phases.job import Job
 
 
@@ -66,8 +66,8 @@ def plan_epochs(job: Job, dense: SoftPromptModel, pruned: SoftPromptModel) -> in
     """
     settings, lengths = job.cfg.retune, [len(row["input_ids"]) for row in job.data.train]
     mean = round(sum(lengths) / len(lengths))
-    cost = cost_left(flops(pruned, mean) / flops(dense, mean))
-    return max(count_paid_epochs(settings, cost), count_epochs(settings, len(lengths)))
+    operations = flops(pruned, mean) / flops(dense, mean)
+    return max(count_paid_epochs(settings, operations), count_epochs(settings, len(lengths)))
 
 
 def ask_teacher(
