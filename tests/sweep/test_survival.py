@@ -143,21 +143,21 @@ def full(monkeypatch: pytest.MonkeyPatch, part: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("part", "key", "folder"),
+    ("part", "place"),
     [
-        ("/cache/", "cache.dir", "cache"),
-        ("/skill/", "output_dir", "a"),
-        ("result.json", "output_dir", "a"),
+        ("/cache/", "cache.dir={}/cache"),
+        ("/skill/", "{}/a/skill/skill.safetensors"),
+        ("result.json", "output_dir={}/a"),
     ],
 )
 def test_a_full_disk_is_one_line(
-    job: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: str, key: str, folder: str
+    job: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: str, place: str
 ) -> None:
     with monkeypatch.context() as patched, pytest.raises(SkipError) as refused:
         full(patched, part)
         pipeline.run(job("a"))
     told = str(refused.value)
-    assert told.startswith(f"{key}={tmp_path}/{folder}: ")
+    assert told.startswith(f"{place.format(tmp_path)}: ")
     assert told.endswith(": No space left on device")
     check_files(tmp_path)
     done = pipeline.run(job("a"))

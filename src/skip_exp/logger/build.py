@@ -138,10 +138,10 @@ def _log_numbers(logger: Logger, result: Mapping[str, Any]) -> None:
 
 
 def save_picture(keep_sizes: Mapping[str, Sequence[int]], path: Path) -> None:
-    """Draw ``keep_sizes`` ({site: [kept, total]}) as a PNG. Raises OSError."""
+    """Draw ``keep_sizes`` ({site: [kept, total]}) as a PNG. Raises SkipError."""
     content = BytesIO()
     draw_kept(keep_sizes).savefig(content, format="png", dpi=120, bbox_inches="tight")
-    files.replace(path, content.getvalue())
+    files.save(path, content.getvalue())
 
 
 def draw_kept(keep_sizes: Mapping[str, Sequence[int]]) -> Figure:

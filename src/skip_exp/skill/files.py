@@ -63,9 +63,8 @@ def write_skill(folder: Path, tensors: Mapping[str, Tensor], described: dict[str
     """
     content = save({name: t.detach().cpu().contiguous() for name, t in tensors.items()})
     head = {"version": VERSION, "sha256": checksum(content, described)}
-    folder.mkdir(parents=True, exist_ok=True)
-    files.replace(folder / TENSORS, content)
-    files.replace(folder / RECORD, (json.dumps(head | described, indent=1) + "\n").encode())
+    files.save(folder / TENSORS, content)
+    files.save(folder / RECORD, (json.dumps(head | described, indent=1) + "\n").encode())
 
 
 def share_skill(source: Path, folder: Path) -> None:
