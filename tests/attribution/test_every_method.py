@@ -18,7 +18,7 @@ from tests.helpers.toy import rarely
 
 FILES = {file.stem: file for file in (config.conf_dir() / "attribution").glob("*.yaml")}
 METHODS = sorted(FILES)
-WITH_DATA = [name for name in METHODS if name not in ("random", "magnitude")]
+WITH_DATA = [name for name in METHODS if name not in ("random", "magnitude", "depth")]
 OF_PIPELINE = {"_target_", "samples"}  # not the method's
 
 
