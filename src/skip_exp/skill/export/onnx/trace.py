@@ -60,7 +60,9 @@ def trace(
     for node in program.model.graph:
         node.metadata_props.clear()  # stack traces, with the paths of this machine
         # onnxruntime fuses an Add before a norm with it, to an operator that is five times slower.
-        if node.op_type == "Add" and all(x is not None and x.producer() for x in node.inputs):
+        # A Sum is of floats alone.
+        are_floats = str(node.outputs[0].dtype) == "FLOAT"
+        if node.op_type == "Add" and are_floats and all(x and x.producer() for x in node.inputs):
             node.op_type = "Sum"
     program.save(path, external_data=weights > PROTOBUF_LIMIT)
 
