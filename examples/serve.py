@@ -1,4 +1,4 @@
-"""A server around an ONNX export, which needs no torch in memory.
+"""A server around an ONNX export, which needs no torch in memory, or a skill.
 
 skip-exp export outputs/.../skill small-onnx --format onnx
 SKILL=small-onnx uvicorn --app-dir examples serve:app
@@ -10,10 +10,12 @@ from typing import Any
 
 from fastapi import FastAPI, HTTPException
 
-from skip_exp import OnnxSkill  # for a skill or an hf export: Skill, which loads torch
+import skip_exp
 from skip_exp.errors import SkipError
 
-skill = OnnxSkill.load(os.environ["SKILL"])
+folder = os.environ["SKILL"]
+is_onnx = os.path.isfile(f"{folder}/model.onnx")
+skill = (skip_exp.OnnxSkill if is_onnx else skip_exp.Skill).load(folder)  # Skill loads torch
 app = FastAPI(title=repr(skill))
 
 

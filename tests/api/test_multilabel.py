@@ -119,7 +119,10 @@ def test_exports_answer_alike(skill: Skill, tmp_path: Path) -> None:
 def test_onnx_answers_alike(skill: Skill, tmp_path: Path, int8: bool) -> None:
     texts = [row["text"] for row in rows(16)]
     pytest.importorskip("onnxscript")
-    small = OnnxSkill.load(skill.export(tmp_path / "onnx", "onnx", int8=int8))
+    out = skill.export(tmp_path / "onnx", "onnx", int8=int8)
+    problem = json.loads((out / "config.json").read_text())["problem_type"]
+    assert problem == "multi_label_classification"
+    small = OnnxSkill.load(out)
     assert small.about.threshold == skill.about.threshold
     for one, other in zip(small.predict(texts), skill.predict(texts), strict=True):
         near = pytest.approx(other["probabilities"], abs=0.1 if int8 else 1e-5)

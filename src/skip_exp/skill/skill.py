@@ -1,5 +1,6 @@
 """A skill: the shared backbone, pruned for one task, classifies texts."""
 
+import copy
 import json
 import shutil
 from collections.abc import Iterable, Mapping
@@ -221,11 +222,14 @@ class Skill(Classifier):
         from skip_exp.skill.export.onnx.write import write_onnx  # the same
 
         about = self.about.to_share()
+        tokenizer = copy.deepcopy(self.tokenizer)  # skills of one backbone share theirs
+        tokenizer.model_max_length = about.max_length  # what pipelines truncate to
+        tokenizer.padding_side = "right"  # as the skill pads: positions count from the first token
         is_whole = not hasattr(self.model.backbone.config, "vocabulary")
         if format == "onnx":
-            write_onnx(folder, about, self.model, self.tokenizer, int8=int8, ranges=self.ranges)
+            write_onnx(folder, about, self.model, tokenizer, int8=int8, ranges=self.ranges)
         else:
-            write_huggingface(folder, about, self.model, self.tokenizer)
+            write_huggingface(folder, about, self.model, tokenizer)
             if self.folder is not None and about.train != "full" and is_whole:
                 share_skill(self.folder, folder)
         card = model_card(

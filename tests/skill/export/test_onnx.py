@@ -124,6 +124,9 @@ def check_form(out: Path, *, int8: bool, types: bool) -> None:
     assert config["int8"] is int8
     assert config["id2label"] == {"0": "negative", "1": "positive"}
     assert config["label2id"] == {"negative": 0, "positive": 1}
+    assert config["problem_type"] == "single_label_classification"
+    tokenizer = json.loads((out / "tokenizer_config.json").read_text())
+    assert tokenizer["model_max_length"] == config["max_length"]  # where pipelines truncate
     if types:
         assert config["architectures"] == ["BertForSequenceClassification"]
         assert (config["model_type"], config["hidden_size"]) == (

@@ -14,7 +14,9 @@ from urllib.request import Request, urlopen
 
 import pytest
 
+from benchmarks import serve
 from skip_exp import OnnxSkill
+from tests.helpers.saved import Saved
 from tests.helpers.written import ROOT
 
 TEXTS = ["a warm film", "dull", "very good", "the plot is long"]
@@ -66,3 +68,25 @@ def test_an_example_that_does_not_fit_is_refused(address: str, examples: object)
         ask(address, examples)
     assert refused.value.code == 422
     assert json.loads(refused.value.read())["detail"]
+
+
+@pytest.mark.slow  # starts two servers, one of them with torch
+def test_a_skill_and_its_export_are_measured(
+    tiny: Saved,
+    onnx_folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    models = [str(tiny.folder), str(onnx_folder)]
+    few = ["--threads", "1", "--clients", "1", "3", "--requests", "12"]
+    monkeypatch.setattr(sys, "argv", ["serve", *models, *few])
+    serve.main()
+    lines = [line.split(" | ") for line in capsys.readouterr().out.splitlines()[4:]]
+    assert [line[0].removeprefix("| ") for line in lines] == [m for m in models for _ in few[3:5]]
+    assert [line[2] for line in lines] == ["1", "3"] * 2
+
+
+def test_an_answer_of_another_text_ends_the_measurement(address: str) -> None:
+    wrong = {"dull": {"probabilities": {"negative": 2.0, "positive": -1.0}}}
+    with pytest.raises(SystemExit):
+        serve.load(address.removeprefix("http://"), wrong, clients=2, requests=4, seconds=9.0)

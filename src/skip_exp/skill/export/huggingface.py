@@ -4,7 +4,6 @@ An export carries ``models/modeling_skip.py`` and the files that it imports. Onc
 imported, loading needs no ``trust_remote_code``; ``from skip_exp import Skill`` imports it.
 """
 
-import copy
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -53,10 +52,7 @@ def write_huggingface(
     made.save_pretrained(folder)
     for weights in folder.glob("*.safetensors"):  # the library lets only their owner read them
         shutil.copymode(folder / "config.json", weights)
-    own = copy.deepcopy(tokenizer)  # skills of one backbone share theirs
-    own.model_max_length = about.max_length  # `truncation=True` truncates to this
-    own.padding_side = "right"  # as the skill itself pads: positions count from the first token
-    own.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
 
 
 def to_huggingface(

@@ -39,6 +39,7 @@ STOCK = (
     "model_type",
     "id2label",
     "label2id",
+    "problem_type",
     "vocab_size",
     "pad_token_id",
     *SIZES,

@@ -100,6 +100,7 @@ def describe_model(about: SkillRecord, model: SoftPromptModel, pad_id: int) -> d
         "model_type": core.model_type,
         "id2label": labels,
         "label2id": {label: int(i) for i, label in labels.items()},
+        "problem_type": about.outcome.problem_type,
         "vocab_size": len(model.backbone.get_input_embeddings().weight),
         "pad_token_id": pad_id,
         **{name: size for name, size in sizes.items() if size is not None},
