@@ -369,7 +369,7 @@ def test_a_write_that_is_cut_short_leaves_no_wrong_skill(
         return replace_some
 
     for names in (set(), {"skill.safetensors"}):
-        with monkeypatch.context() as patch, pytest.raises(OSError, match="disk full"):
+        with monkeypatch.context() as patch, pytest.raises(SkipError, match="skill"):
             patch.setattr(os, "replace", only(names))
             save_skill(saved.folder, saved.model, saved.keep, changed)
         assert len(list(saved.folder.iterdir())) == 2
