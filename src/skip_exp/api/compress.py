@@ -21,7 +21,7 @@ from skip_exp.utils.files import in_full, new_folder
 from skip_exp.utils.hub import explain_failure, offline_if_unreachable
 
 COMPRESS = "experiment=compress"
-CUT_ONLY = ["retune.enabled=false", "attribution=first_order"]  # see docs/results.md
+CUT_ONLY = ["retune.enabled=false", "attribution=first_order"]  # see studies/cuts.md
 SINGLE, MULTI = (OUTCOMES[several].problem_type for several in (False, True))
 MODELS_FOLDER = ".models"  # below the output folder: models that are no checkpoint yet
 
@@ -61,8 +61,8 @@ def compress(
             if the model was trained on that, cutting seems to cost more than it does.
         classes: their names in the model's order, where its ``id2label`` has none.
         within: as in :func:`skip_exp.fit`; points are counted from the given model.
-        retune: False trains nothing: it cuts by Fisher information. From 70 % on the answer may
-            then be constant.
+        retune: False trains nothing: it removes what costs each text the least
+            (``attribution=first_order``).
 
     Raises:
         SkipError: anything that you can fix, in one line.

@@ -2,7 +2,7 @@
 
 Examples:
 
-    skip-exp compare outputs --by attribution                        # all, against the commonest
+    skip-exp compare outputs --by attribution                # all, against the most frequent
     skip-exp compare outputs --by attribution=random,activation_gradient
     skip-exp compare outputs --by prune.sites=[ffn],[ffn,heads] --output sites.csv
 

@@ -5,12 +5,12 @@ Example:
     skip-exp export outputs/.../skill exported --format onnx --int8
 
 hf: a text classifier that plain transformers loads without skip_exp (trust_remote_code=True, since
-its code comes along), and the skill itself, unless its vocabulary is cut or every weight
-was trained. --push-to-hub USER/REPO uploads it.
+its code comes along), and the skill itself, unless its vocabulary is cut or every weight was
+trained (tune.train=full). --push-to-hub USER/REPO uploads it.
 
 onnx: model.onnx (input_ids, attention_mask and, for BERT, token_type_ids [batch, length] -> logits
 [batch, labels]), config.json (the skill's description) and the tokenizer. The model is checked in
-onnxruntime before it appears. With --int8 its weights are 8-bit integers.
+onnxruntime before it appears. With --int8 its weights and activations are 8-bit integers.
 
 --vocabulary keeps the tokens that the task's train rows use, or those of the texts in FILE, which
 is read as predict --file reads it. Special tokens and single characters always stay. Answers to

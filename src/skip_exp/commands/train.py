@@ -7,12 +7,12 @@ Examples:
     skip-exp train pairs.jsonl --text premise --text hypothesis --ratio 0.7 tune.epochs=4
 
 The file is CSV, TSV, JSON or JSON lines, each also with .gz, or Parquet. Without --validation a
-fifth of its rows is set apart. KEY=VALUE sets any other key, as skip-exp +task=sst2 --cfg job shows
-them.
-The last lines name the skill, the commands that use it, and the task file of a sweep.
+fifth of its rows is set apart. KEY=VALUE sets any other key; skip-exp +task=sst2 --cfg job shows
+them. The last lines name the skill, the commands that use it, and a sweep of the same rows.
 
---within N finds the model that answers one text fastest and loses at most N points; --for batches
-counts texts a second. A table compares the model with the uncut one and with baselines.
+--within N finds the model that answers one text fastest among those that lose at most N points;
+--for batches counts texts a second. A table compares the model with the uncut one and with
+baselines.
 """
 
 import shlex
