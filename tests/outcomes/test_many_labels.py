@@ -171,6 +171,11 @@ def test_the_bound_has_the_highest_f1_and_scores_are_scikit_learns() -> None:
     assert by_three["average_precision"] == pytest.approx(precision)  # of labels that rows have
 
 
+def test_a_probability_may_round_to_one() -> None:
+    logits, labels = np.array([[np.inf, -1.0], [-2.0, 3.0]]), np.array([[1, 0], [0, 1]])
+    assert MANY.score(METRICS, logits, labels, 0.0) == dict.fromkeys(METRICS, 1.0)
+
+
 def test_the_majority_is_the_most_frequent_label() -> None:
     found = score_majority(task(labels=["a", "b"]), [(1, 0), (1, 1), (0, 0), (1, 0)])
     assert found == pytest.approx(

@@ -53,6 +53,12 @@ def test_a_slice_of_one_label_is_refused(tmp_path: Path, monkeypatch: pytest.Mon
     assert not (tmp_path / "out").exists()
 
 
+def test_layers_that_there_are_not_are_refused_before_any_job(tmp_path: Path) -> None:
+    cfg = toy_job(save_toy(tmp_path), tmp_path, "out", "prune.within=1", "prune.layers=9")
+    with pytest.raises(ConfigError, match=r"^prune\.layers=9: "):
+        run.find(cfg, pytest.fail)
+
+
 class Written(Fp32):
     """A form that has a folder for each skill."""
 

@@ -110,6 +110,7 @@ class ManyLabels:
         """
         from sklearn.metrics import average_precision_score, f1_score  # takes a second
 
+        logits = np.nan_to_num(logits)  # of a probability that rounds to 1, inf, which it refuses
         given = logits > (self.find_bound(logits, labels) if bound is None else bound)
         of_labels = [
             average_precision_score(labels[:, i], logits[:, i])

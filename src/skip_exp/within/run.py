@@ -25,7 +25,7 @@ from skip_exp.models.shapes import shape_of
 from skip_exp.phases.job import Job
 from skip_exp.phases.prepare import prepare
 from skip_exp.pipeline import write_config
-from skip_exp.pruning.allocate import bounds
+from skip_exp.pruning import allocate
 from skip_exp.results import PREDICTIONS, Choice, Latency, MainScores, Result, Scores
 from skip_exp.skill.classifier import Classifier
 from skip_exp.skill.record import read_about
@@ -166,7 +166,10 @@ def at_ratio(cfg: Config, ratio: float) -> Config:
 def list_ratios(uncut: Job, prune: PruneConfig, cuts: Sequence[float]) -> list[float]:
     """Those of ``cuts`` that sites and layers can reach; the log says what is left out."""
     shapes = [shape_of(block) for block in uncut.backbone.family.blocks(uncut.backbone.model)]
-    low, high = bounds(shapes, prune.sites, prune.layers)
+    allocate.check(  # of the cuts, before the uncut model is tuned
+        shapes, ratio=None, sites=prune.sites, allocation=prune.allocation, layers=prune.layers
+    )
+    low, high = allocate.bounds(shapes, prune.sites, prune.layers)
     reached = [ratio for ratio in cuts if low <= ratio <= high]
     if left_out := [f"{ratio:g}" for ratio in cuts if ratio not in reached]:
         reach = f"{low:.3g} to {high:.3g}, which prune.sites and prune.layers can reach"
