@@ -268,6 +268,21 @@ def test_an_own_export_is_a_dense_model(
 
 
 @pytest.mark.parametrize(
+    "own",
+    [("tune.train=lora", "tune.rank=4"), ("backbone.readout=mlm", "task.words=[dull,warm]")],
+)
+def test_an_own_skill_keeps_its_rank_and_its_words(
+    own: tuple[str, str], tmp_path: Path, rows: Path, compress: Compress
+) -> None:
+    backbone = save_backbone(tmp_path / "tiny", "bert")
+    quick = [*QUICK, "backbone.name=tiny", f"backbone.path={backbone}", "tune.epochs=1", *own]
+    given = {"text": "comment", "label": "verdict", "output": tmp_path / "out"}
+    uncut = skip_exp.fit(rows, ratio=0, overrides=[*quick, "retune.enabled=false"], **given)
+    same = compress(uncut.folder, None, "retune.enabled=false", ratio=0)
+    assert same.predict(TEXTS) == uncut.predict(TEXTS)
+
+
+@pytest.mark.parametrize(
     ("dense", "final", "is_told"),
     [(0.995, 0.99, True), (0.92, 0.84, True), (0.92, 0.86, False)],
 )

@@ -111,9 +111,12 @@ def _start_from(skill: Path, about: SkillRecord) -> list[str]:
     for group, part in (("backbone", about.backbone), ("prompt", about.prompt)):
         settings |= {f"{group}.{key}": value for key, value in part.stored().items()}
     del settings["backbone.content_hash"]  # the job compares it
+    if about.rank:
+        settings["tune.rank"] = about.rank
     if about.train in ("lora", "full"):  # where less is trained, the layers follow
         settings["retune.train"] = about.train
-    return [f"{key}={quote(str(value))}" for key, value in settings.items()]
+    own = [f"{key}={quote(str(value))}" for key, value in settings.items()]
+    return [*own, f"task.words=[{','.join(map(quote, about.words))}]"]
 
 
 def _check_model(model: Any, tokenizer: Any, config: Any) -> None:
