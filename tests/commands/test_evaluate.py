@@ -67,10 +67,13 @@ def test_the_mistakes_are_a_file(saved: Path, tmp_path: Path) -> None:
     assert not wrong
 
 
-def test_the_rows_are_not_overwritten_by_the_mistakes(saved: Path, tmp_path: Path) -> None:
+def test_the_rows_are_not_overwritten_by_the_mistakes(
+    saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
     file = tmp_path / "test.csv"
     file.write_text(ROWS)
-    for name in (str(tmp_path / "x/../test.csv"), str(file)):
+    for name in (str(tmp_path / "x/../test.csv"), str(file), "~/test.csv"):
         with pytest.raises(SystemExit, match="2"):
             evaluate.main([str(saved), str(file), "--errors", name])
     assert file.read_text() == ROWS

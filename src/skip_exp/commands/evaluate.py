@@ -57,6 +57,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # What is wrong with the file is said before torch is loaded.
     file = options.file.expanduser()
     check_file(file)
+    if options.errors:  # the shell leaves --errors=~/FILE as it is
+        options.errors = options.errors.expanduser()
     if options.errors and options.errors.resolve() == file.resolve():
         line.error(f"--errors {options.errors}: is the file with the rows; name another")
     folder = find_folder(options.skill)

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.special import logit
 
 from skip_exp.config.schema import DataConfig
 from skip_exp.config.task import TaskConfig
@@ -93,6 +92,8 @@ def score_rows(
 def _score(
     task: TaskConfig, answers: Floats, true: Labels, threshold: float | None = None
 ) -> dict[str, float]:
+    from scipy.special import logit  # takes a fifth of a second: not for --help
+
     bound = None if threshold is None else float(logit(threshold))
     return task.outcome.score(task.metrics, logit(answers), true, bound)
 
