@@ -111,7 +111,8 @@ def rows(stored: Iterable[Result]) -> pd.DataFrame:
     # Not a number: missing, or a ratio that is not found yet.
     frame[numbers] = frame[numbers].apply(pd.to_numeric, errors="coerce").astype(float)
     frame = frame.astype({**dict.fromkeys(FLAGS, bool), "seed": "Int64"})
-    return frame.assign(ratio=frame["ratio"].round(DIGITS))
+    # A copy is in one piece: pandas warns of columns that are added to many pieces.
+    return frame.assign(ratio=frame["ratio"].round(DIGITS)).copy()
 
 
 def order_runs(frame: pd.DataFrame) -> pd.DataFrame:

@@ -120,10 +120,12 @@ def draw(frame: pd.DataFrame, metric: str) -> Figure:
             label=form or "baseline",
         )
     timed = frame.dropna(subset=["ms"])
-    short = timed["model"].str.partition(",")[0]  # the legend has the form
+    short = timed["model"].str.replace(
+        r",.*| cut| on .*", "", regex=True
+    )  # the legend has the form
     for name, row in timed.groupby(short)["ms"].idxmin().items():
-        place = (timed["ms"][row], 100 * timed["validation"][row])
-        axes.annotate(name, place, (-6, 4), textcoords="offset points", ha="right", fontsize=7)
+        place = (timed["ms"][row], 100 * timed["high"][row])
+        axes.annotate(name, place, (0, 3), textcoords="offset points", ha="center", fontsize=9)
     (chosen,) = frame[frame["chosen"]].to_dict("records")
     axes.plot(
         chosen["ms"],
