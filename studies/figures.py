@@ -41,7 +41,7 @@ def draw() -> Figure:
     axes.set_xticks([0, 52, 70, 90])
     axes.set_yticks([75, 80, 85, 90, 95])
     axes.tick_params(labelsize=12)
-    axes.xaxis.label.set_size(12)
+    axes.xaxis.label.set_fontsize(12)
     axes.xaxis.label.set_x(0.31)
     axes.grid(axis="y", alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)

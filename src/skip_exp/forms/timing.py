@@ -20,17 +20,11 @@ BATCH = 128  # texts that it answers at once
 
 
 class Speed(NamedTuple):
-    """How fast a model is, tokenizer included.
+    """How fast a model is, tokenizer included."""
 
-    Attributes:
-        ms: milliseconds of one text on one thread, the median over texts.
-        p95: the 95th percentile of the same.
-        texts: a second, in batches on all threads, a median.
-    """
-
-    ms: float
-    p95: float
-    texts: float
+    ms: float  # of one text on one thread, the median over texts
+    p95: float  # the 95th percentile of the same
+    texts: float  # a second, in batches on all threads, a median
 
     def rate(self, fastest: str) -> float:
         """Texts a second as ``prune.fastest`` counts them: in ``batches``, or ``one`` by one."""
