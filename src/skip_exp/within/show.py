@@ -120,9 +120,8 @@ def draw(frame: pd.DataFrame, metric: str) -> Figure:
             label=form or "baseline",
         )
     timed = frame.dropna(subset=["ms"])
-    short = timed["model"].str.replace(
-        r",.*| cut| on .*", "", regex=True
-    )  # the legend has the form
+    # The legend has the form.
+    short = timed["model"].str.replace(r",.*| cut| on .*", "", regex=True)
     for name, row in timed.groupby(short)["ms"].idxmin().items():
         place = (timed["ms"][row], 100 * timed["high"][row])
         axes.annotate(name, place, (0, 3), textcoords="offset points", ha="center", fontsize=9)
