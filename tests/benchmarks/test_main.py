@@ -2,24 +2,14 @@
 
 import json
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-import psutil
 import pytest
 
 from benchmarks import __main__ as bench
 from benchmarks.tables import Options, Row, to_json
 
 ROW = Row("final", "batch 8", 1.0, 2.0, "ms", 2.0)
-# A comparison that starts a job, writes its process id and waits for it.
-STARTS_A_JOB = (
-    "import subprocess, sys; "
-    "job = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)']); "
-    "open({file!r}, 'w').write(str(job.pid)); job.wait()"
-)
 
 
 def replace_commands(monkeypatch: pytest.MonkeyPatch, codes: dict[str, str]) -> None:
@@ -40,22 +30,6 @@ def arguments(folder: Path) -> list[str]:
     return ["--out", str(folder / "out")]
 
 
-def eventually(check: Callable[[], Any]) -> Any:
-    """What ``check`` gives once it is true; fails after ten seconds."""
-    for _ in range(200):
-        if value := check():
-            return value
-        time.sleep(0.05)
-    raise AssertionError(check)
-
-
-def is_gone(pid: int) -> bool:
-    try:
-        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return True
-
-
 @pytest.mark.parametrize(
     ("code", "error"),
     [
@@ -72,15 +46,6 @@ def test_a_failure_is_told(
     assert report.error is not None and report.error.startswith(error)
     assert "forward.log" in report.error
     assert report.rows == ()
-
-
-def test_nothing_that_it_started_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not even where it is deaf to the interruption."""
-    file, deaf = tmp_path / "pid", "import signal; signal.signal(2, signal.SIG_IGN); "
-    monkeypatch.setattr(bench, "GRACE", 0.2)
-    replace_commands(monkeypatch, {"forward": deaf + STARTS_A_JOB.format(file=str(file))})
-    assert bench.run("forward", options(tmp_path), timeout=1.5).error is not None
-    assert eventually(lambda: is_gone(int(file.read_text())))
 
 
 def test_the_others_still_run(

@@ -1,7 +1,5 @@
 import json
-import os
 import re
-import subprocess
 import sys
 from collections import Counter
 from types import SimpleNamespace
@@ -13,7 +11,6 @@ from skip_exp import results
 from skip_exp.commands import dashboard
 from skip_exp.errors import SkipError
 from tests.helpers.fakes import result
-from tests.helpers.wandb_backend import backend
 
 NAMES = ["skip_exp: runs", "skip_exp: sweeps"]
 
@@ -48,20 +45,6 @@ def test_panels_read_fields_that_results_have(dry):
     asked = set(re.findall(r'"summary:([^"]+)"', json.dumps(dry)))
     assert asked >= {"latency/speedup", "metric/final", "ratio", "seed", "attribution"}
     assert asked - stored.keys() == set()
-
-
-@pytest.mark.slow
-def test_the_backend_is_given_both_views():
-    pytest.importorskip("wandb_workspaces")
-    command = [sys.executable, "-m", "skip_exp", "dashboard", "--entity", "team"]
-    with backend() as server:
-        env = {name: value for name, value in os.environ.items() if not name.startswith("WANDB_")}
-        env |= {"WANDB_BASE_URL": server.url, "WANDB_API_KEY": "0" * 40}
-        ended = subprocess.run(command, env=env, capture_output=True, text=True, timeout=300)
-        assert ended.returncode == 0, ended.stderr
-        saved = [(view["type"], view["displayName"]) for view in server.views]
-    assert saved == [("project-view", name) for name in NAMES]
-    assert ended.stdout.count(f"saved: {server.url}/team/skip_exp") == 2
 
 
 def test_views_are_saved_or_refused(monkeypatch, capsys):

@@ -26,7 +26,6 @@ class Hub:
 
     Attributes:
         gated: repositories that nobody may read.
-        broken: ends of the names of files whose first answer ends halfway; later ones never come.
         asked: ``METHOD path`` of every request.
         tokens: what commits were signed with.
         refusal: why nobody may commit; None: all may.
@@ -35,9 +34,7 @@ class Hub:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.gated: set[str] = set()
-        self.broken: str | tuple[str, ...] = ()
         self.asked: list[str] = []
-        self.halves: set[str] = set()
         self.tokens: set[str | None] = set()
         self.refusal: str | None = None
         self.url = ""
@@ -202,18 +199,7 @@ class Handler(BaseHTTPRequestHandler):
             first, last = int(asked[1]), int(asked[2] or len(whole) - 1)
             content, status = whole[first : last + 1], 206
             headers["Content-Range"] = f"bytes {first}-{first + len(content) - 1}/{len(whole)}"
-        broken = path.name.endswith(self.hub.broken)
-        if broken and self.command == "GET":
-            self.break_off(status, headers, content, again=str(path) in self.hub.halves)
-            self.hub.halves.add(str(path))
-        else:
-            self.answer(status, headers, content)
-
-    def break_off(self, status: int, headers: dict[str, str], content: bytes, again: bool) -> None:
-        self.close_connection = True
-        if not again:
-            self.start(status, headers | {"Content-Length": str(len(content))})
-            self.wfile.write(content[: len(content) // 2])
+        self.answer(status, headers, content)
 
     def missing_repo(self) -> None:
         says = "Invalid username or password."  # to who has no account: it may be private
@@ -222,14 +208,11 @@ class Handler(BaseHTTPRequestHandler):
     def json(self, value: object) -> None:
         self.answer(200, {"Content-Type": "application/json"}, json.dumps(value).encode())
 
-    def start(self, status: int, headers: dict[str, str]) -> None:
+    def answer(self, status: int, headers: dict[str, str] | None = None, body: bytes = b"") -> None:
         self.send_response(status)
-        for name, value in headers.items():
+        for name, value in {**(headers or {}), "Content-Length": str(len(body))}.items():
             self.send_header(name, value)
         self.end_headers()
-
-    def answer(self, status: int, headers: dict[str, str] | None = None, body: bytes = b"") -> None:
-        self.start(status, (headers or {}) | {"Content-Length": str(len(body))})
         if self.command != "HEAD":
             self.wfile.write(body)
 

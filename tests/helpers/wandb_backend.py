@@ -1,9 +1,8 @@
 """A stub of W&B's backend on the loopback: it agrees to everything and remembers what came.
 
 It has what wandb-core needs to keep a run online: ``UpsertBucket``, addresses to put files at, the
-file stream, artifacts, alerts, and what an agent of a sweep asks. It checks
-nothing, so that a newer client gets through as well. As W&B, it keeps one version of an artifact
-for each digest.
+file stream, artifacts and alerts. It checks nothing, so that a newer client gets through as well.
+As W&B, it keeps one version of an artifact for each digest.
 """
 
 import json
@@ -90,9 +89,6 @@ class Backend:
     def __init__(self) -> None:
         self.runs: dict[str, Run] = {}
         self.artifacts: dict[str, Artifact] = {}  # by id
-        self.views: list[dict[str, Any]] = []  # workspaces, as they were saved
-        self.sweep: dict[str, Any] = {}  # its configuration, for an agent
-        self.commands: list[dict[str, Any]] = []  # for an agent, one after the other; then it ends
         self.hangs = False  # requests get no answer any more
         handler = type("Handler", (_Handler,), {"backend": self})
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
@@ -130,26 +126,6 @@ class Backend:
                 return {"notifyScriptableRunAlert": {"success": True}}
             case "Viewer":
                 return {"viewer": {"id": "u", "entity": ENTITY, "username": "user"}}
-            case "UpsertView2":  # a workspace
-                self.views.append(given)
-                project = {"id": "p", "name": given["projectName"], "entityName": ENTITY}
-                view = {**given, "id": f"v{len(self.views)}", "project": project}
-                return {"upsertView": {"view": view, "inserted": True}}
-            case "GetProjects":
-                page = {"endCursor": None, "hasNextPage": False}
-                return {"models": {"edges": [], "pageInfo": page}}
-            case "SweepWithRuns":
-                sweep = {"id": "s", "name": given["sweep"], "config": json.dumps(self.sweep)}
-                return {"project": {"sweep": sweep | {"runs": {"edges": []}}}}
-            case "CreateAgent":
-                return {"createAgent": {"agent": {"id": "agent"}}}
-            case "Heartbeat":
-                is_busy = json.loads(given["runState"])
-                left = self.commands or [{"type": "exit"}]
-                commands = [] if is_busy else [left.pop(0)]
-                return {
-                    "agentHeartbeat": {"agent": {"id": "agent"}, "commands": json.dumps(commands)}
-                }
             case _:
                 return self._artifact(operation, given)
 

@@ -11,12 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from skip_exp import results
 from tests.helpers.toy import save_toy
 from tests.helpers.wandb_backend import Artifact, Backend, Run, backend
-from tests.helpers.written import ROOT
 
 pytestmark = pytest.mark.slow
 METHOD = "def scores(model, batches, tokens, sign, target, temperature, at): return None\n"  # fails
@@ -174,24 +172,6 @@ def test_the_skill_and_the_picture_are_uploaded(swept: Swept) -> None:
     assert not failed.logged and "keep" not in failed.summary
 
 
-def test_the_skill_of_several_labels_is_uploaded(toy: list[str], tmp_path: Path) -> None:
-    for split, count in (("train", 200), ("validation", 40)):
-        rows = [f"the film was {x}{' ' * i},{x}" for i, x in enumerate(["bad", "good", ""] * count)]
-        (tmp_path / f"{split}.csv").write_text("\n".join(["text,label", *rows[:count]]) + "\n")
-    own = [each for each in toy if not each.startswith(("task.", "+task."))]
-    own += [f"+task.files.{split}={split}.csv" for split in ("train", "validation")]
-    own += ["task.name=several", "task.text=[text]", "task.labels=[bad,good]"]
-    own += ["task.multilabel=true", "task.metrics=[f1_micro]", "hydra.run.dir=job"]
-    with backend() as server:
-        job = start(server.url, tmp_path, *own)
-        out, err = ended(job)
-    assert (job.returncode, err) == (0, ""), out
-    (run,) = server.runs.values()
-    assert "cannot log" not in out and run.summary["metric/name"] == "f1_micro"
-    skill = {file.name: file.read_bytes() for file in (tmp_path / "job/skill").iterdir()}
-    assert uploaded(run, server.artifacts).files == skill
-
-
 def test_a_backend_that_goes_away_ends_no_sweep(toy: list[str], tmp_path: Path) -> None:
     with backend() as server:
         sweep = start(server.url, tmp_path, *toy, "seed=1,2", "hydra.sweep.dir=all", "-m")
@@ -256,31 +236,3 @@ def test_a_backend_that_never_answers_is_done_without(toy: list[str], tmp_path: 
         *("0 of 2", "1 of 2", "2 of 2", "0 of 1", "1 of 1")
     ]
     assert "\r" not in out
-
-
-def test_an_agent_runs_the_recipe_and_resumes_its_run(toy: list[str], tmp_path: Path) -> None:
-    recipe = yaml.safe_load((ROOT / "sweeps/wandb/recipe.yaml").read_text())
-    at = recipe["command"].index("+task=sst2")  # whose rows are not here
-    recipe["command"][at : at + 1] = toy
-    values = {"tune.lr": {"value": 0.02}, "retune.lr": {"value": 0.01}}
-    values["retune.distill"] = {"value": 0.5}
-    given = {"run_id": "r1", "program": recipe["program"], "args": values}
-    with backend() as server:
-        server.sweep = recipe
-        server.commands = [{"type": kind, **given} for kind in ("run", "resume")]
-        env = client(server.url, tmp_path)
-        env["PATH"] = f"{Path(sys.executable).parent}:{env['PATH']}"  # it runs "python"
-        command = [sys.executable, "-m", "wandb", "agent", "team/skip_exp/s1"]
-        done = subprocess.run(
-            command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=600
-        )
-    assert done.returncode == 0, done.stderr
-    found = results.load(tmp_path / "outputs")
-    assert [result.status for result in found] == ["done", "done"], done.stderr
-    for result in found:
-        tune, retune = result.config["tune"], result.config["retune"]
-        assert (tune["lr"], retune["lr"], retune["distill"]) == (0.02, 0.01, 0.5)
-        assert result.ratio == 0.7
-    assert server.runs.keys() == {"r1"}  # resumed under its own id
-    assert server.runs["r1"].exit_code == 0
-    assert server.runs["r1"].summary["select/final"] == found[1].select.final

@@ -19,7 +19,6 @@ from hydra.core.plugins import Plugins
 
 from skip_exp.config import schema as config
 from tests.conftest import Cli
-from tests.helpers import slurm
 from tests.helpers.toy import save_toy
 
 pytestmark = pytest.mark.filterwarnings(r"ignore:\n'hydra/launcher")  # as sweep.run does
@@ -181,53 +180,6 @@ def test_what_a_slurm_is_asked_for(command: Callable[..., Any], tmp_path: Path) 
     (output,) = (line for line in asked if line.startswith("output="))
     assert f"={given['cwd']}/outputs/" in output and "/.submitit/" in output
     assert lines.index("export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK") < len(lines) - 1
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(not slurm.is_installed(), reason="needs Slurm and munge")
-def test_a_cancelled_job_of_an_array_alone_is_computed_again(
-    command: Callable[..., Any], tmp_path: Path
-) -> None:
-    installed("submitit_slurm")
-    small = [f"hydra.launcher.{each}" for each in ("gpus_per_node=null", "mem_gb=1")]
-    small += ["hydra.launcher.cpus_per_task=1", "benchmark.enabled=false"]
-    # The last job's fit outlives the seconds between SIGTERM and SIGKILL.
-    overrides = ["hydra/launcher=submitit_slurm", *small, "tune.epochs=4,5,6,99"]
-    with slurm.running(tmp_path) as where:
-        given = command("array", *overrides, **where)
-        waiting = subprocess.Popen(**given, stderr=subprocess.PIPE, text=True)
-        try:
-            until(lambda: any("/3-" in str(log) for log in tuning(given["cwd"])))
-            (task,) = given["cwd"].glob("outputs/*/*/.submitit/*_3")
-            subprocess.run(["scancel", task.name], env=given["env"], check=True)
-            until(lambda: len(results(given["cwd"])) == 3)
-            # This cluster keeps no accounts, so the command waits for the cancelled job, too.
-            waiting.send_signal(signal.SIGINT)
-            told = waiting.communicate(timeout=120)[1]
-        finally:
-            waiting.kill()
-        assert waiting.returncode == 130
-        assert "error: interrupted; results so far: outputs/" in told
-        first = results(given["cwd"])
-        again = run(given)
-    assert again.code == 0, again.err
-    assert {name[0] for name in first} == {"0", "1", "2"}
-    # The folders of both sweeps have the same names; results() keeps the later one.
-    seconds = [again.results[name]["seconds"] for name in sorted(again.results)]
-    assert [bool(each) for each in seconds] == [False, False, False, True]
-    for name, result in first.items():
-        assert result["tensors"] == again.results[name]["tensors"]
-
-
-def tuning(folder: Path) -> list[Path]:
-    return [log for log in logs(folder) if "] tune" in log.read_text()]
-
-
-def until(condition: Callable[[], bool], seconds: float = 300) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
 
 
 @pytest.mark.parametrize("launcher", ["joblib", "submitit_slurm", "ray"])

@@ -84,9 +84,3 @@ def test_a_skill_and_its_export_are_measured(
     lines = [line.split(" | ") for line in capsys.readouterr().out.splitlines()[4:]]
     assert [line[0].removeprefix("| ") for line in lines] == [m for m in models for _ in few[3:5]]
     assert [line[2] for line in lines] == ["1", "3"] * 2
-
-
-def test_an_answer_of_another_text_ends_the_measurement(address: str) -> None:
-    wrong = {"dull": {"probabilities": {"negative": 2.0, "positive": -1.0}}}
-    with pytest.raises(SystemExit):
-        serve.load(address.removeprefix("http://"), wrong, clients=2, requests=4, seconds=9.0)

@@ -5,7 +5,7 @@ import pytest
 
 from skip_exp import pipeline, results
 from studies.anatomy.__main__ import main
-from studies.anatomy.jobs import open_subjects, read_method
+from studies.anatomy.jobs import open_subjects
 from studies.anatomy.measure import CONTROL, MEASURES
 from tests.helpers.toy import save_toy, toy_job
 
@@ -70,30 +70,6 @@ def test_models_score_as_in_their_jobs(jobs):
         assert scores[*place, "dense", 0.0] == pytest.approx(metric["dense"])
         for state in ("pruned", "final"):
             assert scores[*place, state, result["ratio"]] == pytest.approx(metric[state])
-
-
-def test_balanced_accuracy_is_the_mean_recall(jobs):
-    (subject,) = open_subjects([jobs / "jobs/cr-1-0.5"])
-    labels, said = subject.labels(), subject.logits(subject.dense).argmax(-1)
-    recalls = [(said[labels == label] == label).float().mean() for label in labels.unique()]
-    assert subject.balanced(subject.dense) == pytest.approx(float(sum(recalls)) / len(recalls))
-
-
-def test_a_method_with_changes():
-    plain, changed = read_method("paper"), read_method("paper:samples=64,options.tokens=sum")
-    assert (plain.samples, plain.options["tokens"]) == (20, "max")
-    assert (changed.samples, changed.options["tokens"]) == (64, "sum")
-    assert changed.options["at"] == plain.options["at"]
-
-
-def test_jobs_that_differ_in_more_than_their_ratio_are_refused(jobs, tmp_path, monkeypatch):
-    toy = save_toy(tmp_path / "toy")
-    own = ["task.name=cr", "seed=1", "attribution=magnitude"]
-    pipeline.run(toy_job(toy, tmp_path, "jobs/other", "prune.ratio=0.4", *own))
-    with pytest.raises(SystemExit, match=r"other/result\.json"):
-        measure(monkeypatch, [jobs / "jobs", tmp_path / "jobs"], tmp_path / "out")
-    with pytest.raises(SystemExit, match="no finished job"):
-        measure(monkeypatch, [tmp_path / "out"], tmp_path / "out")
 
 
 def test_transfer_has_every_pair_with_its_control_once(jobs, tmp_path, monkeypatch):
