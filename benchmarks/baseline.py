@@ -13,8 +13,8 @@ from torch import nn
 from transformers import BertConfig, BertForSequenceClassification, get_scheduler
 
 from benchmarks.models import LENGTH, extra
+from skip_exp.config.groups import TrainConfig
 from skip_exp.config.schema import TrainerConfig
-from skip_exp.config.train import TrainConfig
 from skip_exp.data.batches import Batch, Row, collate
 from skip_exp.data.module import LengthGroupedSampler
 from skip_exp.training.trainer import CLIP, usable

@@ -11,8 +11,8 @@ from transformers import BertConfig, BertModel
 from skip_exp.attribution import random
 from skip_exp.backbones.load import Backbone, load_backbone
 from skip_exp.config import schema
-from skip_exp.config.task import TaskConfig
-from skip_exp.data.encode import encode
+from skip_exp.config.groups import TaskConfig
+from skip_exp.data.module import encode
 from skip_exp.data.rows import Rows
 from skip_exp.data.sources import load_rows
 from skip_exp.errors import SkipError

@@ -15,8 +15,8 @@ from benchmarks import baseline, models
 from benchmarks.tables import Options, Reach, Row
 from benchmarks.timing import Times, clock, compare, reported
 from skip_exp.backbones.embedded import find_embedded_folder
+from skip_exp.config.groups import TrainConfig
 from skip_exp.config.schema import TrainerConfig
-from skip_exp.config.train import TrainConfig
 from skip_exp.data.module import TextDataModule
 from skip_exp.data.rows import Rows
 from skip_exp.models.family import HFModel

@@ -13,7 +13,7 @@ from pydantic import BaseModel, Field
 from rich.filesize import decimal
 
 from skip_exp.cache.version import job_code, parts_code
-from skip_exp.config.names import PARTS
+from skip_exp.config.checks import PARTS
 from skip_exp.config.schema import backbone_label, method_name
 from skip_exp.errors import SkipError
 from skip_exp.utils import files

@@ -22,8 +22,7 @@ from skip_exp.cache.store import Keyed, StageCache
 from skip_exp.config.schema import AttributionConfig, conf_dir, to_object
 from skip_exp.config.together import job_config
 from skip_exp.data.batches import Row
-from skip_exp.data.encode import draw_rows
-from skip_exp.data.module import TextDataModule
+from skip_exp.data.module import TextDataModule, draw_rows
 from skip_exp.errors import SkipError
 from skip_exp.models.shapes import shapes_of, site_sizes
 from skip_exp.models.sites import Keep, Relevance

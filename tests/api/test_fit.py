@@ -27,7 +27,7 @@ from skip_exp.api.fit import LOG_FILE, compose_job
 from skip_exp.api.task import find_classes
 from skip_exp.commands import train
 from skip_exp.config.compose import compose_config, job_of
-from skip_exp.data.frames import to_table
+from skip_exp.data.given import to_table
 from skip_exp.data.read import Table
 from skip_exp.data.sources import load_rows
 from skip_exp.errors import DataError, SkipError

@@ -15,12 +15,10 @@ from omegaconf import OmegaConf
 
 from skip_exp.config import schema as config
 from skip_exp.config import together
-from skip_exp.config.checks import keys
+from skip_exp.config.checks import ALLOCATIONS, PROMPTS, READOUTS, keys
 from skip_exp.config.compose import choices, quote
 from skip_exp.config.compose import compose_config as composed_in_python
-from skip_exp.config.names import ALLOCATIONS, PROMPTS, READOUTS
-from skip_exp.config.prune import Goal, PruneConfig, name_goal
-from skip_exp.config.task import TaskConfig
+from skip_exp.config.groups import Goal, PruneConfig, TaskConfig, name_goal
 from skip_exp.errors import ConfigError
 from skip_exp.models.families import FAMILIES
 from skip_exp.models.prompts import PROMPT_CLASSES

@@ -3,9 +3,9 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
+from skip_exp.config.groups import TaskConfig
 from skip_exp.config.schema import to_object
-from skip_exp.config.task import TaskConfig
-from skip_exp.data.text import build_texts, columns_of
+from skip_exp.data.given import build_texts, columns_of
 from skip_exp.errors import ConfigError
 
 CONF = Path(__file__).parents[2] / "conf" / "task"

@@ -10,8 +10,8 @@ import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
+from skip_exp.config.groups import TaskConfig
 from skip_exp.config.schema import DataConfig, to_object
-from skip_exp.config.task import TaskConfig
 from skip_exp.data.batches import Row
 from skip_exp.data.read import Table
 from skip_exp.data.rows import Rows, to_rows

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from skip_exp.data.frames import to_table
+from skip_exp.data.given import to_table
 from skip_exp.data.read import SUFFIXES, read_table
 from skip_exp.data.rows import Rows, get_labels
 from skip_exp.errors import DataError

@@ -7,7 +7,7 @@ import torch
 from transformers import PreTrainedTokenizerFast
 
 from skip_exp.data.batches import answer_all, batch_by_length, collate, tokenize
-from skip_exp.data.encode import draw_rows, encode
+from skip_exp.data.module import draw_rows, encode
 from skip_exp.data.rows import Rows
 from skip_exp.errors import ConfigError
 

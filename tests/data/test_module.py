@@ -6,8 +6,7 @@ import torch
 from transformers import PreTrainedTokenizerFast
 
 from skip_exp.data.batches import UNLABELLED
-from skip_exp.data.encode import encode
-from skip_exp.data.module import LengthGroupedSampler, TextDataModule
+from skip_exp.data.module import LengthGroupedSampler, TextDataModule, encode
 from skip_exp.data.rows import Rows
 from skip_exp.errors import DataError
 

@@ -13,8 +13,8 @@ import pandas as pd
 import pytest
 
 from skip_exp.config.compose import compose_data
+from skip_exp.config.groups import TaskConfig
 from skip_exp.config.schema import to_object
-from skip_exp.config.task import TaskConfig
 from skip_exp.data.read import read_table
 from skip_exp.data.rows import Rows, get_labels
 from skip_exp.data.sources import load_rows

@@ -6,8 +6,8 @@ import datasets
 import pytest
 from omegaconf import OmegaConf
 
+from skip_exp.config.groups import TaskConfig
 from skip_exp.config.schema import to_object
-from skip_exp.config.task import TaskConfig
 from skip_exp.data import sources
 from skip_exp.data.rows import get_labels
 from skip_exp.errors import DataError

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf
 
+from skip_exp.config.groups import TaskConfig
 from skip_exp.config.schema import conf_dir, to_object
-from skip_exp.config.task import TaskConfig
 from tests.helpers.hub import serving
 from tests.helpers.published import OTHER, TABLES, TRAIN
 
@@ -21,7 +21,7 @@ import json, re, sys
 from omegaconf import OmegaConf
 from skip_exp.data.sources import load_rows
 from skip_exp.config.schema import DataConfig, to_object
-from skip_exp.config.task import TaskConfig
+from skip_exp.config.groups import TaskConfig
 
 found = {}
 for path in sys.argv[1:]:

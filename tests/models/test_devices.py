@@ -8,10 +8,9 @@ import torch
 from torch import Tensor
 
 from skip_exp.attribution.aggregate import Totals
-from skip_exp.config.names import READOUTS
+from skip_exp.config.checks import READOUTS
+from skip_exp.config.groups import RetuneConfig, TaskConfig, TrainConfig
 from skip_exp.config.schema import BenchmarkConfig
-from skip_exp.config.task import TaskConfig
-from skip_exp.config.train import RetuneConfig, TrainConfig
 from skip_exp.errors import SkipError
 from skip_exp.models.shapes import shapes_of, site_sizes
 from skip_exp.models.sites import Keep

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from skip_exp.config.train import RetuneConfig, TuneConfig
+from skip_exp.config.groups import RetuneConfig, TuneConfig
 from skip_exp.phases.fit import FIXED, count_epochs, count_paid_epochs, is_improving
 
 

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,9 +20,9 @@ from lightning.pytorch.loggers import CSVLogger
 from torch import Tensor
 
 from skip_exp import results
-from skip_exp.callbacks import checkpoint
+from skip_exp.callbacks import keep
 from skip_exp.callbacks.curves import Curves
-from skip_exp.config.train import RetuneConfig, TrainConfig, TuneConfig
+from skip_exp.config.groups import RetuneConfig, TrainConfig, TuneConfig
 from skip_exp.data.module import TextDataModule
 from skip_exp.models.trained import State, train_only, trainable_state
 from skip_exp.phases.fit import fit
@@ -41,8 +42,8 @@ class Killed(BaseException):
 @pytest.fixture(autouse=True)
 def every_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
     """However short it is."""
-    monkeypatch.setattr(checkpoint, "FIRST", 0.0)
-    monkeypatch.setattr(checkpoint, "SHARE", 1e9)
+    monkeypatch.setattr(keep, "FIRST", 0.0)
+    monkeypatch.setattr(keep, "SHARE", 1e9)
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +74,15 @@ def run(
         rows = TextDataModule(job.data, 32, 1, teacher=teacher, rows=texts, versions=3)
     log = CSVLogger(folder, name=None, version="csv")
     last, curves = fit(
-        job.trainer, [log], model, rows, settings, EPOCHS, 1, distill, folder / "fit.ckpt"
+        replace(job.trainer, progress=True),
+        [log],
+        model,
+        rows,
+        settings,
+        EPOCHS,
+        1,
+        distill,
+        folder / "fit.ckpt",
     )
     return last, curves, trainable_state(model)
 
@@ -102,19 +111,23 @@ CASES = [
 
 @pytest.mark.parametrize(("settings", "distill"), CASES)
 def test_it_ends_bit_by_bit_as_one_that_was_not_killed(
-    job: Job, settings: TrainConfig, distill: float, tmp_path: Path, monkeypatch: Any
+    job: Job, settings: TrainConfig, distill: float, tmp_path: Path, monkeypatch: Any, caplog: Any
 ) -> None:
+    caplog.set_level("INFO", "skip_exp")
     whole, curves, weights = run(job, settings, tmp_path / "whole", distill)
     per_epoch = int(curves.points[0]["step"])
     with monkeypatch.context() as patched, pytest.raises(Killed):
         kill_in(2 * per_epoch - 1, patched)
         run(job, settings, tmp_path / "killed", distill)
     made = kill_in(-1, monkeypatch)
+    caplog.clear()
     last, again, same = run(job, settings, tmp_path / "killed", distill)
     assert made == [*range(per_epoch, EPOCHS * per_epoch)]  # from the second epoch on
     assert all(torch.equal(weights[name], same[name]) for name in weights | same)
     assert again.points == curves.points and len(curves.points) == EPOCHS
-    assert (last.epoch, last.score) == (whole.epoch, whole.score)
+    assert (last.epoch, last.score, last.start) == (whole.epoch, whole.score, whole.start)
+    epochs = [text for text in caplog.messages if text.startswith("epoch ")]
+    assert epochs[0].startswith("epoch 2 of 3")
     files = [tmp_path / name / "csv/metrics.csv" for name in ("whole", "killed")]
     scores = [
         [row[f"{settings.phase}/select_loss"] for row in csv.DictReader(file.open())]
@@ -129,24 +142,24 @@ def test_a_damaged_file_is_one_warning(
 ) -> None:
     path, model = tmp_path / "fit.ckpt", tiny_model()
     module: Any = SimpleNamespace(model=model, phase="tune", settings=TuneConfig(epochs=3))
-    assert checkpoint.find_checkpoint(path, module) is None and not caplog.records
+    assert keep.find_checkpoint(path, module) is None and not caplog.records
     saved = {"epoch": 0, "pytorch-lightning_version": L.__version__}
     saved |= {"state_dict": trainable_state(model)}
-    checkpoint.WholeFiles().save_checkpoint(saved, path)
-    assert checkpoint.find_checkpoint(path, module) == path and not caplog.records
+    keep.WholeFiles().save_checkpoint(saved, path)
+    assert keep.find_checkpoint(path, module) == path and not caplog.records
     if damage == "half":
         path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     else:
         path.write_bytes(b"")
-    assert checkpoint.find_checkpoint(path, module) is None
+    assert keep.find_checkpoint(path, module) is None
     (record,) = caplog.records
     assert record.levelname == "WARNING" and "\n" not in record.getMessage()
 
 
 def test_saving_takes_a_fiftieth_of_a_fit_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
     """Epochs of 4 s; a save takes 0.5 s."""
-    monkeypatch.setattr(checkpoint, "FIRST", 10.0)
-    monkeypatch.setattr(checkpoint, "SHARE", 0.02)
+    monkeypatch.setattr(keep, "FIRST", 10.0)
+    monkeypatch.setattr(keep, "SHARE", 0.02)
     now, saves = 0.0, []
 
     def save(*_: Any, **__: Any) -> None:
@@ -154,9 +167,9 @@ def test_saving_takes_a_fiftieth_of_a_fit_at_most(monkeypatch: pytest.MonkeyPatc
         saves.append(now)
         now += 0.5
 
-    monkeypatch.setattr(checkpoint, "time", SimpleNamespace(monotonic=lambda: now))
+    monkeypatch.setattr(keep, "time", SimpleNamespace(monotonic=lambda: now))
     trainer: Any = SimpleNamespace(save_checkpoint=save)
-    callback = checkpoint.Checkpoint(Path("fit.ckpt"))
+    callback = keep.Checkpoint(Path("fit.ckpt"))
     callback.on_train_start(trainer, tiny_model())
     for _ in range(20):
         now += 4
@@ -169,12 +182,12 @@ import os, signal, sys
 from pathlib import Path
 from skip_exp import pipeline
 from skip_exp import results
-from skip_exp.callbacks import checkpoint
+from skip_exp.callbacks import keep
 from skip_exp.training.module import PromptTuner
 from tests.helpers.toy import toy_job
 
 root, phase, step = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
-checkpoint.FIRST, checkpoint.SHARE = 0.0, float("inf")
+keep.FIRST, keep.SHARE = 0.0, float("inf")
 original = PromptTuner.training_step
 
 def training_step(self, batch, index):

@@ -20,9 +20,8 @@ from sklearn.linear_model import LogisticRegression
 from torch.utils.data import DataLoader
 
 from skip_exp.callbacks.curves import Curves
+from skip_exp.config.groups import RetuneConfig, TaskConfig, TrainConfig
 from skip_exp.config.schema import TrainerConfig
-from skip_exp.config.task import TaskConfig
-from skip_exp.config.train import RetuneConfig, TrainConfig
 from skip_exp.data.batches import UNLABELLED, collate
 from skip_exp.errors import ConfigError, SkipError
 from skip_exp.models import lora

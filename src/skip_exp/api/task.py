@@ -14,9 +14,9 @@ from typing import Any
 
 from omegaconf import MISSING, DictConfig, OmegaConf
 
+from skip_exp.config.groups import TaskConfig
 from skip_exp.config.schema import DataConfig, to_object
-from skip_exp.config.task import TaskConfig
-from skip_exp.data.frames import read_class_names, to_table
+from skip_exp.data.given import read_class_names, to_table
 from skip_exp.data.read import Table
 from skip_exp.data.rows import to_rows
 from skip_exp.errors import DataError, shown, shown_names

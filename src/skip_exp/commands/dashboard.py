@@ -16,7 +16,7 @@ from typing import Any
 import wandb
 
 from skip_exp.commands.line import one_line_errors, parser
-from skip_exp.config.names import FITS, STATES
+from skip_exp.config.checks import FITS, STATES
 from skip_exp.errors import SkipError, one_line
 from skip_exp.logger.runs import find_project
 from skip_exp.outcomes.registry import METRICS

@@ -27,8 +27,7 @@ from skip_exp import results
 from skip_exp.commands.line import one_line_errors, parser
 from skip_exp.config import schema
 from skip_exp.config.compose import choices, compose_config, quote
-from skip_exp.config.prune import DIGITS
-from skip_exp.config.task import TaskConfig
+from skip_exp.config.groups import DIGITS, TaskConfig
 from skip_exp.config.together import values_of
 from skip_exp.errors import SkipError
 from skip_exp.report import frame

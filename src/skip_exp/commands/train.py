@@ -27,7 +27,7 @@ from skip_exp import results
 from skip_exp.api import fit as api
 from skip_exp.commands.line import one_line_errors, parser
 from skip_exp.config.compose import quote
-from skip_exp.config.prune import FASTEST
+from skip_exp.config.groups import FASTEST
 from skip_exp.config.together import values_of
 
 OUTPUT = "outputs"

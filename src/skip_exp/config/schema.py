@@ -19,6 +19,10 @@ from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import MISSING, OmegaConf
 
 from skip_exp.config.checks import (
+    OBJECTIVES,
+    PROMPTS,
+    READOUTS,
+    TRAINER_EXTRA,
     key,
     method_options,
     one_of,
@@ -29,10 +33,7 @@ from skip_exp.config.checks import (
     unset,
     within,
 )
-from skip_exp.config.names import OBJECTIVES, PROMPTS, READOUTS, TRAINER_EXTRA
-from skip_exp.config.prune import PruneConfig, name_goal
-from skip_exp.config.task import TaskConfig
-from skip_exp.config.train import RetuneConfig, TuneConfig
+from skip_exp.config.groups import PruneConfig, RetuneConfig, TaskConfig, TuneConfig, name_goal
 
 WANDB_PROJECT = "skip_exp"  # unless logger.project or the environment names another
 LOGGERS = ("wandb", "csv", "tensorboard", "mlflow", "none")

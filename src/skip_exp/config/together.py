@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from operator import attrgetter
 from typing import Any
 
-from skip_exp.config.names import PARTS, READOUTS
+from skip_exp.config.checks import PARTS, READOUTS
 from skip_exp.config.schema import Config, to_object
 from skip_exp.errors import ConfigError
 from skip_exp.utils.files import in_full

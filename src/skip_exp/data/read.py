@@ -17,8 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from skip_exp.data.text import check_columns
-from skip_exp.errors import DataError, did_you_mean, one_line, shown
+from skip_exp.errors import DataError, did_you_mean, one_line, shown, shown_names
 from skip_exp.utils.files import find_suffix
 
 log = logging.getLogger(__name__)
@@ -188,3 +187,11 @@ def _read_text(path: Path, encoding: str) -> str:
         line = data[: error.start].decode(encoding, "ignore").count("\n") + 1
         cure = "give its encoding, such as data.encoding=latin-1"
         raise ValueError(f"line {line} is not {encoding.upper()} text; {cure}") from error
+
+
+def check_columns(names: Sequence[str], wanted: Sequence[str], where: str) -> None:
+    """Raise a DataError if a wanted column is missing or occurs twice."""
+    for column in wanted:
+        if (found := list(names).count(column)) != 1:
+            says = f"{found} columns" if found else "no column"
+            raise DataError(f"{says} {column!r} in {where} (it has: {shown_names(names)})")

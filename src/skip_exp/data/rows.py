@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from skip_exp.config.task import TaskConfig
+from skip_exp.config.groups import TaskConfig
 from skip_exp.data.batches import Row
+from skip_exp.data.given import build_texts, columns_of
 from skip_exp.data.read import FIX, Table
 from skip_exp.data.splits import (
     NO_LABEL,
@@ -22,7 +23,6 @@ from skip_exp.data.splits import (
     join_rows,
     labels_of,
 )
-from skip_exp.data.text import build_texts, columns_of
 from skip_exp.errors import ConfigError, DataError, shown_names
 from skip_exp.outcomes.labels import with_indices
 
@@ -42,7 +42,7 @@ Splits = dict[str, list[Row]]
 
 @dataclass(frozen=True)
 class Rows:
-    """The rows of a task; :func:`skip_exp.data.encode.encode` adds their token ids.
+    """The rows of a task; :func:`skip_exp.data.module.encode` adds their token ids.
 
     Attributes:
         select: the selection slice of train, or the rows of its own file; not in ``train``.

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from skip_exp.config.groups import TaskConfig
 from skip_exp.config.schema import DataConfig
-from skip_exp.config.task import TaskConfig
-from skip_exp.data.frames import dataset_to_table, read_class_names
+from skip_exp.data.given import columns_of, dataset_to_table, read_class_names
 from skip_exp.data.read import SUFFIXES, Table, read_table
 from skip_exp.data.rows import (
     SELECT,
@@ -28,7 +28,6 @@ from skip_exp.data.rows import (
     to_rows,
     warn_of_conflicts,
 )
-from skip_exp.data.text import columns_of
 from skip_exp.errors import DataError
 from skip_exp.utils import hub
 

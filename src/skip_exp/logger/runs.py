@@ -14,7 +14,7 @@ from typing import Any
 import wandb
 
 from skip_exp import results
-from skip_exp.config.names import FITS
+from skip_exp.config.checks import FITS
 from skip_exp.config.schema import WANDB_PROJECT, Config
 from skip_exp.errors import INTERRUPTED, SkipError, first_line, one_line
 from skip_exp.utils import files

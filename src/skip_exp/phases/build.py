@@ -10,8 +10,8 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from skip_exp.backbones.load import Backbone, build_readout
+from skip_exp.config.groups import OWN_WEIGHTS, TuneConfig
 from skip_exp.config.schema import PromptConfig
-from skip_exp.config.train import OWN_WEIGHTS, TuneConfig
 from skip_exp.data.batches import tokenize_fast
 from skip_exp.data.rows import Rows
 from skip_exp.errors import DataError

@@ -16,7 +16,7 @@ from torch import nn
 from skip_exp import results
 from skip_exp.backbones.load import load_backbone
 from skip_exp.cache.store import Entry, pack_files
-from skip_exp.config.names import STATES
+from skip_exp.config.checks import STATES
 from skip_exp.config.schema import backbone_label
 from skip_exp.data.rows import get_labels
 from skip_exp.logger.build import save_picture

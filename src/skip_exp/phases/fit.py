@@ -12,9 +12,9 @@ from lightning.pytorch.loggers import Logger
 from torch import Tensor
 
 from skip_exp.callbacks.curves import Curves, mark_kept, replay
-from skip_exp.callbacks.keep_last import KeepLast, standard_error
+from skip_exp.callbacks.keep import KeepLast, standard_error
+from skip_exp.config.groups import RetuneConfig, TrainConfig
 from skip_exp.config.schema import TrainerConfig
-from skip_exp.config.train import RetuneConfig, TrainConfig
 from skip_exp.data.batches import Batch
 from skip_exp.data.module import TextDataModule
 from skip_exp.data.rows import Rows, get_labels

@@ -13,7 +13,7 @@ from skip_exp.cache.version import digest, part_code
 from skip_exp.callbacks.between import Method
 from skip_exp.config.checks import import_part
 from skip_exp.config.schema import AttributionConfig, Config
-from skip_exp.data.encode import draw_rows, encode
+from skip_exp.data.module import draw_rows, encode
 from skip_exp.data.rows import Rows
 from skip_exp.data.sources import load_rows, local_files
 from skip_exp.errors import ConfigError, SkipError

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import lightning as L
 
 from skip_exp.callbacks.between import PruningCallback
-from skip_exp.config.prune import MISSED, PruneConfig
+from skip_exp.config.groups import MISSED, PruneConfig
 from skip_exp.config.schema import TrainerConfig
 from skip_exp.models.shapes import block_parameters, keep_sizes, shapes_of
 from skip_exp.models.sites import Keep, Relevance, Site

@@ -11,7 +11,7 @@ from typing import Any
 
 from skip_exp.cache.store import Entry, Keyed
 from skip_exp.cache.version import digest, part_code, room_code
-from skip_exp.config.prune import PruneConfig
+from skip_exp.config.groups import PruneConfig
 from skip_exp.config.schema import BenchmarkConfig, TrainerConfig
 from skip_exp.errors import ConfigError
 from skip_exp.models.shapes import shapes_of

@@ -12,8 +12,8 @@ from typing import Any
 
 from skip_exp.backbones.embedded import SKILLS, find_shipped_skill
 from skip_exp.backbones.load import Backbone
+from skip_exp.config.groups import TRAIN
 from skip_exp.config.schema import Config, backbone_label
-from skip_exp.config.train import TRAIN
 from skip_exp.errors import ConfigError, SkipError
 from skip_exp.models.shapes import shape_of, site_sizes
 from skip_exp.models.sites import Keep, Site

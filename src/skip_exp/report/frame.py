@@ -7,8 +7,8 @@ from typing import Any
 import pandas as pd
 
 from skip_exp import results
-from skip_exp.config.names import STATES
-from skip_exp.config.prune import DIGITS
+from skip_exp.config.checks import STATES
+from skip_exp.config.groups import DIGITS
 from skip_exp.errors import SkipError
 from skip_exp.results import Result
 

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from skip_exp.config.prune import MISSED
+from skip_exp.config.groups import MISSED
 from skip_exp.report import frame
 from skip_exp.report.cells import at_chance, ratio_text
 from skip_exp.results import Result

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
 
 from skip_exp.data.batches import Row, answer_all, batch_by_length
-from skip_exp.data.text import build_texts, check_columns, columns_of
+from skip_exp.data.given import build_texts, columns_of
+from skip_exp.data.read import check_columns
 from skip_exp.errors import ExampleError, SkipError, shown
 from skip_exp.skill.record import SkillRecord
 

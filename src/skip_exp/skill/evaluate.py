@@ -7,13 +7,12 @@ from typing import Any
 
 import numpy as np
 
+from skip_exp.config.groups import TaskConfig
 from skip_exp.config.schema import DataConfig
-from skip_exp.config.task import TaskConfig
 from skip_exp.data.batches import Row
-from skip_exp.data.frames import to_table
+from skip_exp.data.given import columns_of, to_table
 from skip_exp.data.read import Table
 from skip_exp.data.rows import get_labels, to_rows
-from skip_exp.data.text import columns_of
 from skip_exp.errors import shown_names
 from skip_exp.outcomes.labels import label_text, with_indices
 from skip_exp.outcomes.scores import Floats, Labels

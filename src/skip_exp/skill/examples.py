@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from skip_exp.config.schema import DataConfig
+from skip_exp.data.given import build_texts, columns_of
 from skip_exp.data.read import SUFFIXES, read_table
-from skip_exp.data.text import build_texts, columns_of
 from skip_exp.errors import SkipError
 from skip_exp.utils.files import find_suffix
 

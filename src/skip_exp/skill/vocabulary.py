@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from skip_exp import results
+from skip_exp.config.groups import TaskConfig
 from skip_exp.config.schema import DataConfig, to_object
-from skip_exp.config.task import TaskConfig
 from skip_exp.errors import ExampleError, SkipError
 from skip_exp.models.family import HFModel
 from skip_exp.models.readouts import MlmReadout, Seq2SeqReadout

@@ -23,7 +23,7 @@ from omegaconf import DictConfig, OmegaConf
 from skip_exp import results
 from skip_exp.config import together
 from skip_exp.config.compose import describe_failure
-from skip_exp.config.prune import name_goal
+from skip_exp.config.groups import name_goal
 from skip_exp.config.schema import Config, TrainerConfig, list_objectives, register_resolver
 from skip_exp.errors import INTERRUPTED, SkipError
 from skip_exp.sweep.check import BASIC, list_jobs

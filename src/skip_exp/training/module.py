@@ -9,8 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
-from skip_exp.config.task import TaskConfig
-from skip_exp.config.train import TrainConfig
+from skip_exp.config.groups import TaskConfig, TrainConfig
 from skip_exp.errors import SkipError
 from skip_exp.models import lora
 from skip_exp.models.soft_prompt import SoftPromptModel

@@ -12,11 +12,10 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger
 from torch import Tensor
 
-from skip_exp.callbacks.checkpoint import Checkpoint, WholeFiles, find_checkpoint
 from skip_exp.callbacks.curves import Curves, EpochLines
-from skip_exp.callbacks.keep_last import KeepLast
+from skip_exp.callbacks.keep import Checkpoint, KeepLast, WholeFiles, find_checkpoint
+from skip_exp.config.groups import TaskConfig
 from skip_exp.config.schema import TrainerConfig
-from skip_exp.config.task import TaskConfig
 from skip_exp.errors import ConfigError
 from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.training.module import PromptTuner, Scorer, score_answers
@@ -91,6 +90,8 @@ def fit(
     L.seed_everything(seed, verbose=False)
     try:
         found = find_checkpoint(unfinished, tuner)
+        if found:  # the state before training was scored then, and is not this one
+            trainer.num_sanity_val_steps = 0
         trainer.fit(tuner, data, ckpt_path=found, weights_only=True)
     finally:
         tuner.eval()  # later jobs of this process share the backbone

@@ -14,7 +14,7 @@ import pandas as pd
 
 from skip_exp import results
 from skip_exp.cache.version import digest
-from skip_exp.config.prune import PruneConfig
+from skip_exp.config.groups import PruneConfig
 from skip_exp.config.schema import Config
 from skip_exp.config.together import check_job
 from skip_exp.data.rows import SELECT, Rows

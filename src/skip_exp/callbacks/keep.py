@@ -1,0 +1,157 @@
+"""What is kept of a fit: its last good epoch, and the state from which a killed one goes on."""
+
+import logging
+import math
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.callbacks import Callback, Timer
+from lightning.pytorch.plugins.io import TorchCheckpointIO
+
+from skip_exp.errors import first_line
+from skip_exp.models.trained import State, load_trainable, trainable_state
+
+LOWEST = {"matthews": -1.0}  # of a metric; else 0
+SAVED = ("epoch", "score", "start", "highest", "state")  # what a checkpoint has of `KeepLast`
+
+
+class KeepLast(Callback):
+    """Keeps the trained parameters of the last epoch that is as good as any, and restores them.
+
+    A slice of a few hundred rows cannot rank epochs: the one with the highest score is mostly the
+    luckiest one, from a time when the learning rate was high. So the last epoch is kept, but none
+    whose score is two standard errors below the best one, or re-tuned and below its start.
+
+    The trained parameters stay in memory: kilobytes of a prompt, or every weight of the layers. The
+    state before the first epoch is epoch -1 (Lightning's sanity check scores the whole slice).
+
+    Args:
+        rows: of the selection slice.
+    """
+
+    def __init__(self, phase: str, metric: str, rows: int) -> None:
+        self.phase, self.metric, self.rows = phase, metric, rows
+        self.score = math.nan  # of what is kept, on the selection slice
+        self.start = self.highest = -math.inf  # scores: before training, and of any epoch
+        self.state: State = {}
+        self.epoch = -1
+        self.timed_out = False  # whether ``trainer.extra.max_time`` ended the fit
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: Any) -> None:
+        score = trainer.callback_metrics[f"{self.phase}/select_{self.metric}"].item()
+        if trainer.sanity_checking and self.phase != "tune":  # there nothing is trained yet
+            self.start = score
+        self.highest = max(self.highest, score)
+        error = standard_error(self.highest, self.rows, self.metric)
+        if score >= max(self.start, self.highest - 2 * error):
+            self.score = score
+            self.epoch = -1 if trainer.sanity_checking else trainer.current_epoch
+            self.state = trainable_state(pl_module.model)
+
+    def on_fit_end(self, trainer: L.Trainer, pl_module: Any) -> None:
+        load_trainable(pl_module.model, self.state)
+        self.state = {}
+        for each in trainer.callbacks:  # type: ignore[attr-defined]
+            if isinstance(each, Timer):
+                self.timed_out = each.time_remaining() <= 0  # type: ignore[operator]
+
+    def state_dict(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in SAVED}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        for name, value in state_dict.items():
+            setattr(self, name, value)
+
+
+def standard_error(score: float, rows: int, metric: str) -> float:
+    """Of a score between its metric's lowest and 1 on so many rows, as that of a share of them.
+
+    All right or all wrong counts as two rows from it: no slice is that certain.
+
+    Example:
+        >>> standard_error(0.75, 12, "accuracy")
+        0.125
+    """
+    least, lowest = min(0.5, 2 / rows), LOWEST.get(metric, 0.0)
+    share = min(1 - least, max(least, (score - lowest) / (1 - lowest)))
+    return (1 - lowest) * math.sqrt(share * (1 - share) / rows)
+
+
+log = logging.getLogger(__name__)
+
+FIRST = 10.0  # seconds of a fit before it is saved for the first time
+SHARE = 0.02  # of a fit's time that saving may take
+SAVE_RATE = 3e7  # trained parameters saved per second, with what Adam and `KeepLast` keep
+RANDOM = "random"  # entry of a checkpoint: states of torch's generators, which a fit draws from
+
+
+class Checkpoint(Callback):
+    """Saves what is trained, optimizer, schedule, callbacks and generators at the end of epochs.
+
+    An epoch is left out if saving would take more than ``SHARE`` of the time since the last save.
+
+    Args:
+        path: of the file, which is replaced whole.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.due = 0.0  # when to save next, in seconds of the monotonic clock
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: Any) -> None:
+        trained = sum(p.numel() for p in pl_module.parameters() if p.requires_grad)
+        self.due = time.monotonic() + max(FIRST, trained / SAVE_RATE / SHARE)
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: Any) -> None:
+        began = time.monotonic()
+        if began >= self.due:
+            trainer.save_checkpoint(self.path, weights_only=False)
+            saved = time.monotonic()
+            self.due = saved + max(FIRST, (saved - began) / SHARE)
+
+    def on_save_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
+        on_gpu = torch.cuda.get_rng_state() if torch.cuda.is_available() else None
+        checkpoint[RANDOM] = {"cpu": torch.get_rng_state(), "cuda": on_gpu}
+
+    def on_load_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
+        # Before any loader is iterated: each draws a seed for its workers, used or not.
+        torch.set_rng_state(checkpoint[RANDOM]["cpu"])
+        if checkpoint[RANDOM]["cuda"] is not None and torch.cuda.is_available():
+            torch.cuda.set_rng_state(checkpoint[RANDOM]["cuda"])
+
+
+class WholeFiles(TorchCheckpointIO):
+    """Writes checkpoints whole or not at all, without Lightning's copies in memory and in /tmp."""
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None
+    ) -> None:
+        temporary = Path(f"{path}.tmp")
+        try:
+            with temporary.open("wb") as file:  # by a path, a full disk were a RuntimeError
+                torch.save(checkpoint, file)
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def find_checkpoint(path: Path | None, module: Any) -> Path | None:
+    """``path``, if the fit of ``module`` can go on from there; a damaged file causes a warning.
+
+    Args:
+        module: a :class:`skip_exp.training.module.PromptTuner`.
+    """
+    if path is None or not path.exists():
+        return None
+    try:
+        saved = torch.load(path, "cpu", weights_only=True)
+    except Exception as error:  # whatever torch's reader makes of half a file
+        log.warning("%s: damaged, the fit starts again: %s", path, first_line(error))
+        return None
+    place = saved["epoch"] + 1, module.settings.epochs
+    log.info("%s: goes on after epoch %d of %d", module.phase, *place)
+    return path

@@ -1,0 +1,289 @@
+"""The config groups of the task and of the phases: ``task``, ``tune``, ``prune`` and ``retune``.
+
+The defaults of training are the recipe ``skip``, in which no weight of the backbone changes;
+``conf/experiment/*.yaml`` hold the others.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+from unicodedata import category
+
+from omegaconf import MISSING
+
+from skip_exp.config.checks import ALLOCATIONS, KINDS, key, one_of, positive, unset, within
+from skip_exp.errors import ConfigError
+from skip_exp.outcomes.registry import OUTCOMES, Outcome
+
+_QUOTES = (
+    "must be texts; without quotes YAML reads yes, no, on, off, true, false and null as values "
+    'and 1, 2, 3 as numbers: write "yes", "no" or "1", "2"'
+)
+
+
+# Characters that break a line or a record: controls, separators of lines and paragraphs, and lone
+# surrogates, such as half of an emoji that was cut.
+_UNPRINTED = {"Cc", "Zl", "Zp", "Cs"}
+
+
+def _is_unprinted(text: str) -> bool:
+    return any(category(character) in _UNPRINTED for character in text)
+
+
+@dataclass
+class TaskConfig:
+    name: str = key(MISSING, "Name in results and folders.")
+    hub: dict[str, str] = key(dict, "Hub data set: {path, name}, arguments of load_dataset.")
+    files: dict[str, str] = key(dict, "Own files: {train, validation, select}; train is enough.")
+    text: list[str] = key(MISSING, 'One or two columns, or templates such as "{word}: {context}".')
+    label: str = key(
+        "label",
+        "Column of the label: its index, or its name in `labels`. With `multilabel`: a list of "
+        "them, or names joined by `;`, `|` or `,`; empty: a column of 0 and 1 per label.",
+    )
+    # Any, because a list of str would silently turn an unquoted yes into the text "True".
+    labels: list[Any] = key(MISSING, "Label names, in the order of their indices.")
+    words: list[Any] = key(list, "A word per label, for mlm and seq2seq; default: the labels.")
+    metrics: list[str] = key(
+        MISSING,
+        "accuracy, f1, f1_macro or matthews; with `multilabel` f1_micro, f1_macro or "
+        "average_precision. The first is the main.",
+    )
+    multilabel: bool = key(
+        False, "Any number of labels per text, each with a yes or no of its own."
+    )
+    train: str = key("train", "Split to train on.")
+    validation: str = key("validation", "Split whose scores are reported.")
+    extra: list[str] = key(list, "Further splits to score.")
+    start: str | None = key(None, "Skill of the package that tuning starts from where it fits.")
+    group: str | None = key(None, "Column whose equal values stay on one side of a made split.")
+
+    @property
+    def outcome(self) -> Outcome:
+        return OUTCOMES[self.multilabel]
+
+    @property
+    def num_labels(self) -> int:
+        return len(self.labels)
+
+    @property
+    def label_columns(self) -> list[str]:
+        """The column of the label, or a column of 0 and 1 for each."""
+        return [self.label] if self.label else list(self.labels)
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """The splits that are read, in reading order."""
+        return (self.train, self.validation, *self.extra)
+
+    def __post_init__(self) -> None:
+        if unset(self):
+            return
+        if len(self.text) not in (1, 2):
+            raise ConfigError("task.text", self.text, "one or two columns or templates")
+        if not all(self.text) or len({*self.text}) < len(self.text):
+            raise ConfigError("task.text", self.text, "different columns, none of them empty")
+        for name, values in (("labels", self.labels), ("words", self.words)):
+            if not all(isinstance(value, str) for value in values):
+                raise ConfigError(f"task.{name}", values, _QUOTES)
+            if any(map(_is_unprinted, values)):
+                why = "a name has a control character or half of a character"
+                raise ConfigError(f"task.{name}", ascii(values), why)
+        if len(self.labels) < 2 or len({*self.labels, ""}) <= len(self.labels):
+            raise ConfigError("task.labels", self.labels, "two or more different names, none empty")
+        if self.words and len(self.words) != len(self.labels):
+            raise ConfigError("task.words", self.words, f"one per label of {self.labels}")
+        if not self.label and self.outcome.is_exclusive:
+            raise ConfigError(
+                "task.label", "", "a column of the label; only multilabel has several"
+            )
+        if not self.metrics or not {*self.metrics} <= {*self.outcome.metrics}:
+            allowed = f"one or more of {', '.join(self.outcome.metrics)}"
+            raise ConfigError("task.metrics", self.metrics, allowed)
+        if "f1" in self.metrics and len(self.labels) != 2:
+            raise ConfigError("task.metrics", "f1", "needs exactly two labels; use f1_macro")
+        for split in (self.validation, *self.extra):
+            if self.splits.count(split) > 1:
+                key = "task.validation" if split == self.validation else "task.extra"
+                raise ConfigError(key, split, "every split counts once: what trains is not scored")
+        known = (*self.splits, "select")
+        for split in self.files:
+            if split not in known:
+                raise ConfigError("task.files", split, f"no such split: {', '.join(known)}")
+        if self.hub and ("path" not in self.hub or not set(self.hub) <= {"path", "name"}):
+            allowed = "path, and name if the data set has configurations"
+            raise ConfigError("task.hub", self.hub, allowed)
+
+
+TRAIN = ("none", "prompt", "prompt_readout", "bias", "lora", "layers", "full")
+OWN_WEIGHTS = TRAIN[3:]  # these train weights of the backbone, so the model needs a copy of it
+
+
+@dataclass
+class TrainConfig:
+    phase: ClassVar[str] = "tune"
+    fewest: ClassVar[int] = 1  # epochs
+
+    epochs: int = key(8, "Number of epochs; more where `min_steps` asks for them.")
+    min_steps: int = key(300, "Optimizer steps at least: few rows get more epochs.")
+    lr: float = key(2e-2, "Learning rate of the prompt.")
+    readout_lr: float = key(1e-3, "Learning rate of the readout.")
+    batch: int = key(32, "Texts per step.")
+    weight_decay: float = key(0.0, "Weight decay of AdamW.")
+    warmup: float = key(0.06, "Fraction of all steps in which the learning rate rises.")
+    dropout: bool = key(False, "Keep the backbone's own dropout active.")
+    train: str = key(
+        "prompt_readout",
+        "none, prompt, prompt_readout, bias (also biases and norms), lora (bias, and low-rank "
+        "updates of the block linears), layers (all weights but embeddings) or full (all).",
+    )
+    bias_lr: float = key(
+        1e-3, "Learning rate of the backbone's biases and norms with train=bias and lora."
+    )
+    lora_lr: float = key(1e-3, "Learning rate of the factors of low-rank updates.")
+    full_lr: float = key(
+        1e-4, "Learning rate of the backbone's weights with train=layers and full."
+    )
+    rank: int = key(8, "Rank of each low-rank update.")
+
+    def __post_init__(self) -> None:
+        if unset(self):
+            return
+        positive(self.phase, self, lr=10, batch=10**6, rank=10**4)
+        within(self.phase, self, epochs=(self.fewest, 10**6), min_steps=(0, 10**9))
+        within(self.phase, self, warmup=(0, 1), weight_decay=(0, 10))
+        within(self.phase, self, readout_lr=(0, 10), bias_lr=(0, 10))
+        within(self.phase, self, lora_lr=(0, 10), full_lr=(0, 10))
+        one_of(f"{self.phase}.train", self.train, TRAIN)
+
+
+@dataclass
+class TuneConfig(TrainConfig):
+    fewest: ClassVar[int] = 0  # which takes a start as it is
+
+    start: str | None = key(
+        "${task.start}",
+        "Dense skill to start from: folder, hub id, or one of the package; null: a new start. The "
+        "task's own is taken where it fits, any other must fit. With `epochs=0` it stays as it is.",
+    )
+
+    @property
+    def is_given(self) -> bool:
+        """Whether nothing is tuned: the dense model is a classifier or a skill, as it is."""
+        return self.train == "none" or not self.epochs
+
+
+@dataclass
+class RetuneConfig(TrainConfig):
+    phase: ClassVar[str] = "retune"
+
+    epochs: int = key(3, "Number of epochs; more where `min_steps` or `budget` asks for them.")
+    min_steps: int = key(200, "Optimizer steps at least: few rows get more epochs.")
+    budget: float = key(
+        4.0, "Cost in dense epochs, which a cheaper model may use up by more epochs; 0: no more."
+    )
+    enabled: bool = key(True, "Train the pruned model again, from the dense model's weights.")
+    train: str = key("${tune.train}", "As in tune, but not none; it follows tune.train.")
+    bias_lr: float = key(
+        3e-3, "Learning rate of the backbone's biases and norms with train=bias and lora."
+    )
+    full_lr: float = key(
+        3e-4, "Learning rate of the backbone's weights with train=layers and full."
+    )
+    rank: int = key("${tune.rank}", "Rank of each low-rank update: that of tune.")
+    distill: float = key(
+        0.9, "Weight of the dense model's predictions in the loss of a labelled text, in [0, 1]."
+    )
+    copies: int = key(
+        0,
+        "Versions of each train text with near words in place of some, labelled by the dense "
+        "model; an epoch has one of them, or the text.",
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        within("retune", self, distill=(0, 1), copies=(0, 20))
+        if not 0 <= self.budget < math.inf:
+            raise ConfigError("retune.budget", self.budget, "must be at least 0 epochs")
+
+    @property
+    def versions(self) -> int:
+        """Of each text that is taught: itself and ``copies`` more."""
+        return 1 + self.copies
+
+
+DIGITS = 6  # of a ratio that count: a range of Hydra's has 0.7000000000000001
+FASTEST = ("one", "batches")
+MISSED = 0.02  # a job that ends further from its ratio warns; in block parameters
+
+
+@dataclass(frozen=True)
+class Goal:
+    """What `prune` asks for: exactly one of them is set."""
+
+    ratio: float | None = None  # fraction of the block parameters
+    target_speedup: float | None = None  # times dense: find the smallest ratio that is as fast
+    within: float | None = None  # points of the main metric: find the fastest model within them
+
+
+@dataclass
+class PruneConfig:
+    ratio: float = key(0.5, "Fraction of the block parameters to remove.")
+    target_speedup: float | None = key(None, "Instead of a ratio: prune until this much faster.")
+    within: float | None = key(
+        None, "Instead of a ratio: find the fastest model that loses at most so many points."
+    )
+    fastest: str = key(
+        "one", "What `within` makes fast: `one` text on one thread, or `batches` on all threads."
+    )
+    sites: list[str] = key(lambda: ["ffn", "heads"], f"What is pruned: some of {', '.join(KINDS)}.")
+    allocation: str = key("global", "global or uniform over layers, or a custom module.function.")
+    round_to: int = key(8, "Step in which FFN units go: widths stay multiples of it.")
+    layers: int | None = key(
+        None, "Remove whole layers after this many, in T5's decoder too, then cut to the ratio."
+    )
+
+    @property
+    def goal(self) -> Goal:
+        """The goal that `ratio` and those that replace it set together."""
+        if self.within is not None:
+            return Goal(within=self.within)
+        if self.target_speedup is not None:
+            return Goal(target_speedup=self.target_speedup)
+        return Goal(ratio=self.ratio)
+
+    def __post_init__(self) -> None:
+        speedup, within = self.target_speedup, self.within
+        self.ratio = round(self.ratio, DIGITS)
+        if not 0 <= self.ratio < 1:
+            raise ConfigError("prune.ratio", self.ratio, "must be in [0, 1)")
+        if speedup is not None and not 1 <= speedup < math.inf:
+            raise ConfigError("prune.target_speedup", speedup, "must be at least 1")
+        if within is not None and speedup is not None:
+            why = "excludes prune.target_speedup; leave one of them out"
+            raise ConfigError("prune.within", within, why)
+        if within is not None and not 0 <= within <= 100:
+            raise ConfigError("prune.within", within, "must be 0 to 100 points")
+        one_of("prune.fastest", self.fastest, FASTEST)
+        positive("prune", self, round_to=10**6)
+        if self.layers is not None:
+            positive("prune", self, layers=1000)
+        # A custom function is looked up when its job starts: an import may take seconds.
+        if self.allocation not in ALLOCATIONS and "." not in self.allocation:
+            allowed = f"must be one of {', '.join(ALLOCATIONS)}, or a custom module.function"
+            raise ConfigError("prune.allocation", self.allocation, allowed)
+        if not self.sites or set(self.sites) - set(KINDS):
+            raise ConfigError("prune.sites", self.sites, f"must be some of {', '.join(KINDS)}")
+
+
+def name_goal(prune: Mapping[str, Any]) -> str:
+    """``0.5``, ``2x``, ``within1`` or ``0.9-3layers``: the goal in names of folders.
+
+    The settings are not yet checked.
+    """
+    kind = next(k for k in ("within", "target_speedup", "ratio") if prune.get(k) is not None)
+    value = f"{prune[kind]:g}" if isinstance(prune[kind], float) else prune[kind]
+    goal = {"within": f"within{value}", "target_speedup": f"{value}x", "ratio": f"{value}"}[kind]
+    layers = prune.get("layers")
+    return goal if layers is None else f"{goal}-{layers}layers"
