@@ -29,6 +29,34 @@ class Ended:
 Cli = Callable[..., Ended]
 
 
+@pytest.fixture(scope="session")
+def toy(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """The overrides of a tiny job, whose backbone and rows are not to be changed."""
+    from tests.helpers.toy import save_toy
+
+    return save_toy(tmp_path_factory.mktemp("toy"))
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A BERT's skill, as `tests.helpers.saved.Saved`; not to be changed."""
+    from tests.helpers.saved import save_tiny_skill
+
+    return save_tiny_skill(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture
+def saved(tiny: Any) -> Path:
+    """The folder of that skill."""
+    return tiny.folder
+
+
+@pytest.fixture(scope="session")
+def onnx_packages() -> None:
+    for package in ("onnx", "onnxruntime", "onnxscript"):
+        pytest.importorskip(package)
+
+
 @pytest.fixture(autouse=True)
 def undrawn() -> Iterator[None]:
     """Jobs of this process do not draw their picture, which takes longer than a phase."""

@@ -88,6 +88,21 @@ OTHERS = {
     "dashboard": "--entity",
 }
 
+NOWHERE = (  # "nowhere.csv" is no file and no column
+    "train nowhere.csv",
+    "train good.csv --validation nowhere.csv",
+    "compress model nowhere.csv",
+    "evaluate skill nowhere.csv",
+    "evaluate nowhere.csv own/x.yaml",
+    "predict skill --file nowhere.csv",
+    "predict nowhere.csv text",
+    "train good.csv --text nowhere.csv",
+    "train good.csv --validation good.csv task.group=nowhere.csv",
+    "compress model good.csv --label nowhere.csv",
+    "evaluate SKILL good.csv --label nowhere.csv",
+    "predict SKILL --file good.csv --with nowhere.csv",
+)
+
 
 @pytest.fixture(autouse=True)
 def outputs(tmp_path: Path) -> Iterator[None]:
@@ -141,26 +156,17 @@ def test_a_wrong_argument_of_another_command_is_one_line(
 
 
 @pytest.mark.parametrize(
-    "command",
+    ("command", "told"),
     [
-        "train nowhere.csv",
-        "train good.csv --validation nowhere.csv",
-        "compress model nowhere.csv",
-        "evaluate skill nowhere.csv",
-        "evaluate nowhere.csv own/x.yaml",
-        "predict skill --file nowhere.csv",
-        "predict nowhere.csv text",
-        "train good.csv --text nowhere.csv",
-        "train good.csv --validation good.csv task.group=nowhere.csv",
-        "train good.csv tune.epohs=nowhere.csv",
-        "compress model good.csv tune.epohs=nowhere.csv",
-        "compress model good.csv --label nowhere.csv",
-        "evaluate SKILL good.csv --label nowhere.csv",
-        "predict SKILL --file good.csv --with nowhere.csv",
+        *((command, "nowhere.csv") for command in NOWHERE),
+        ("train good.csv tune.epohs=3", "tune.epohs"),
+        ("compress model good.csv tune.epohs=3", "tune.epohs"),
+        ("train good.csv --within 1 --ratio 0.5", "prune.within=1.0 prune.ratio"),
+        ("train good.csv --ratio 0.5 prune.within=1", "prune.within=1.0 prune.ratio"),
     ],
 )
 def test_a_mistyped_file_or_column_is_refused_before_torch_is_loaded(
-    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+    command: str, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
     lines = [f"a {i},b {i},c {i},{i % 2}\n" for i in range(40)]
     (tmp_path / "good.csv").write_text("".join(["text,premise,hypothesis,label\n", *lines]))
@@ -175,7 +181,7 @@ def test_a_mistyped_file_or_column_is_refused_before_torch_is_loaded(
     except SystemExit as stop:
         code = stop.code
     assert (code, loaded) == (2, [])
-    check_line(capsys.readouterr().err, "nowhere.csv" if "epohs" not in command else "tune.epohs")
+    check_line(capsys.readouterr().err, told)
 
 
 @pytest.mark.slow

@@ -1,11 +1,8 @@
 """Parts of one's own from outside the package: the files of ``examples/extending`` in real jobs."""
 
 import importlib
-import json
-import os
 import re
 import shutil
-import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,7 +25,7 @@ from skip_exp.models.trained import skill_parameters
 from skip_exp.phases.job import Job
 from skip_exp.phases.prepare import method_of, prepare
 from skip_exp.pruning.allocate import Group
-from tests.helpers.toy import save_toy, toy_job
+from tests.helpers.toy import toy_job
 from tests.helpers.written import ROOT
 
 EXAMPLES = Path("examples/extending")
@@ -37,11 +34,6 @@ OTHERS = ("mine", "raising", "lacking", "broken", "alien", "open", "odd")  # mad
 PAGE = ROOT / "docs/extending.md"
 SHOWN = re.compile(r"^`(examples/\S+)`:\n\n```\w+\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 TEXTS = ["the film was good", "the plot was dull"]
-
-
-@pytest.fixture(scope="module")
-def toy(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    return save_toy(tmp_path_factory.mktemp("toy"))
 
 
 @dataclass
@@ -167,26 +159,6 @@ def test_the_order_of_the_allocation(place: Place) -> None:
     low, high = Site("encoder.0.ffn"), Site("encoder.1.ffn")
     groups = [Group(low, 4, 1.0, 8), Group(high, 4, 6.0, 8), Group(high, 8, 4.0, 16)]
     assert order(groups) == [groups[2], groups[1], groups[0]]
-
-
-@pytest.mark.slow
-def test_all_at_once_from_the_command_line(place: Place) -> None:
-    backbone = next(x for x in place.toy if x.startswith("backbone.path="))
-    arguments = f"-m skip_exp --config-dir {EXAMPLES}/conf +task=my_reviews hydra.run.dir=job"
-    arguments += " prune=top_down attribution=activation_power"
-    arguments += " prompt.length=4 prune.round_to=4 data.max_length=24 benchmark.seq_len=24"
-    arguments += " tune.epochs=1 tune.min_steps=0 retune.epochs=1 retune.min_steps=0"
-    arguments += " retune.budget=0 retune.copies=0 logger=none benchmark.enabled=false trainer=cpu"
-    ended = subprocess.run(
-        [sys.executable, *arguments.split(), backbone],
-        cwd=place.root,
-        env=os.environ | {"PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{place.own}"},
-        capture_output=True,
-        text=True,
-    )
-    assert ended.returncode == 0, ended.stderr
-    result = json.loads((place.root / "job/result.json").read_text())
-    assert result["status"] == "done" and 0.42 < result["ratio_reached"] <= 0.5
 
 
 # --- keys ---------------------------------------------------------------------------------------

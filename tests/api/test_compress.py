@@ -10,7 +10,6 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -19,7 +18,7 @@ from transformers import (
 )
 
 import skip_exp
-from skip_exp import Skill, results
+from skip_exp import Skill
 from skip_exp.api.compress import _save
 from skip_exp.backbones.load import load_backbone
 from skip_exp.commands import compress as command
@@ -27,7 +26,6 @@ from skip_exp.errors import SkipError
 from skip_exp.models.prompts import NoPrompt
 from skip_exp.models.readouts import ClassifierReadout
 from skip_exp.models.soft_prompt import SoftPromptModel
-from skip_exp.results import MainScores
 from tests.helpers.hub import serving
 from tests.helpers.saved import save_backbone, some_keep, tokenizer
 from tests.helpers.tiny import KINDS, tiny_backbone
@@ -103,12 +101,16 @@ def test_uncut_logits_are_the_checkpoints_own(kind: str, tmp_path: Path) -> None
     torch.testing.assert_close(torch.cat(alone), expected, rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("kind", "train"), [*((kind, "layers") for kind in KINDS), ("bert", "full")]
+)
 def test_a_cut_classifier_is_a_checkpoint_for_transformers(
-    kind: str, tmp_path: Path, compress: Compress
+    kind: str, train: str, tmp_path: Path, compress: Compress
 ) -> None:
     family = kind.split("_")[0]
-    small = compress(classifier(kind), tokenizer(family), ratio=0.4)
+    asked = (f"retune.train={train}", "retune.bias_lr=0.01")
+    small = compress(classifier(kind), tokenizer(family), *asked, ratio=0.4)
+    assert small.about.train == train
     assert small.about.labels == ["bad", "good"] and small.result["params"]["block_pruned"] > 0.3
     assert some_keep(small.model, False).keys() == small.keep.keys() or small.keep
     tokens = tokenizer(family)(TEXTS, padding=True, return_tensors="pt")
@@ -118,24 +120,11 @@ def test_a_cut_classifier_is_a_checkpoint_for_transformers(
     assert loaded.config.id2label == {0: "bad", 1: "good"}
 
 
-def test_every_weight_of_a_cut_classifier_may_be_trained_again(
-    tmp_path: Path, compress: Compress
-) -> None:
-    asked = ("retune.train=full", "retune.bias_lr=0.01")
-    small = compress(classifier("bert"), tokenizer("bert"), *asked, ratio=0.4)
-    assert small.about.train == "full"
-    tokens = tokenizer("bert")(TEXTS, padding=True, return_tensors="pt")
-    loaded = load_exported(small, tmp_path / "hf")
-    torch.testing.assert_close(ask(loaded, tokens), ask(small.model, tokens))
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["bert", "t5"])
 def test_a_cut_classifier_is_exported_to_onnx(
-    kind: str, tmp_path: Path, compress: Compress
+    onnx_packages: None, kind: str, tmp_path: Path, compress: Compress
 ) -> None:
-    for package in ("onnx", "onnxruntime", "onnxscript"):
-        pytest.importorskip(package)
     small = compress(classifier(kind), tokenizer(kind), ratio=0.4)
     served = skip_exp.OnnxSkill.load(small.export(tmp_path / "onnx", "onnx"))
     texts = ["a warm film", "dull", "the plot is long"]
@@ -233,9 +222,6 @@ def test_what_cannot_be_compressed_is_refused(
     monkeypatch.chdir(tmp_path / "saved")
     here = compress(".", None, cut_only)
     assert here.about.backbone.name == "saved"
-    for classes in (["good", "bad"], np.array(["good", "bad"])):
-        named = compress(unnamed, own, cut_only, classes=classes)
-        assert named.about.labels == ["good", "bad"]
 
 
 def test_an_own_export_is_a_dense_model(
@@ -258,13 +244,12 @@ def test_an_own_export_is_a_dense_model(
     assert small.result["metric"]["dense"] == uncut.result["metric"]["final"]
     assert small.result["params"]["block_pruned"] > 0.3
     assert small.result["config"]["tune"]["epochs"] == 0
-    loaded = load_exported(small, tmp_path / "small")
-    tokens = tokenizer("bert")(TEXTS, padding=True, return_tensors="pt")
-    torch.testing.assert_close(ask(loaded, tokens), ask(small.model, tokens), rtol=0, atol=1e-5)
-    with pytest.raises(SkipError, match=r"^tune\.start="):
-        compress(cut.export(tmp_path / "cut"), None, ratio=0.4)
-    with pytest.raises(SkipError, match=r"^tune\.start="):  # its readout has another order
-        compress(folder, None, ratio=0.4, classes=["good", "bad"])
+    for refused, classes in (
+        (cut.export(tmp_path / "cut"), None),
+        (folder, ["good", "bad"]),  # its readout has another order
+    ):
+        with pytest.raises(SkipError, match=r"^tune\.start="):
+            compress(refused, None, ratio=0.4, classes=classes)
 
 
 @pytest.mark.parametrize(
@@ -280,32 +265,6 @@ def test_an_own_skill_keeps_its_rank_and_its_words(
     uncut = skip_exp.fit(rows, ratio=0, overrides=[*quick, "retune.enabled=false"], **given)
     same = compress(uncut.folder, None, "retune.enabled=false", ratio=0)
     assert same.predict(TEXTS) == uncut.predict(TEXTS)
-
-
-@pytest.mark.parametrize(
-    ("dense", "final", "is_told"),
-    [(0.995, 0.99, True), (0.92, 0.84, True), (0.92, 0.86, False)],
-)
-def test_scores_of_rows_that_the_model_has_seen_are_told(
-    tmp_path: Path,
-    rows: Path,
-    compress: Compress,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    dense: float,
-    final: float,
-    is_told: bool,
-) -> None:
-    def run(_: Any, cfg: Any) -> None:
-        metric = MainScores(name="accuracy", dense=dense, final=final)
-        results.write(cfg.output_dir, results.Result(metric=metric))
-
-    monkeypatch.setattr("skip_exp.api.fit._run", run)
-    monkeypatch.setattr("skip_exp.api.fit._open", lambda *_: None)
-    compress(classifier("bert"), tokenizer("bert"))
-    assert ("--validation" in capsys.readouterr().out) == is_told
-    compress(classifier("bert"), tokenizer("bert"), validation=rows)
-    assert "--validation" not in capsys.readouterr().out
 
 
 def test_classes_that_are_numbers(rows: Path, compress: Compress) -> None:

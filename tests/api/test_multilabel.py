@@ -116,9 +116,8 @@ def test_exports_answer_alike(skill: Skill, tmp_path: Path) -> None:
 
 @pytest.mark.slow  # an export takes seconds
 @pytest.mark.parametrize("int8", [False, True])
-def test_onnx_answers_alike(skill: Skill, tmp_path: Path, int8: bool) -> None:
+def test_onnx_answers_alike(onnx_packages: None, skill: Skill, tmp_path: Path, int8: bool) -> None:
     texts = [row["text"] for row in rows(16)]
-    pytest.importorskip("onnxscript")
     out = skill.export(tmp_path / "onnx", "onnx", int8=int8)
     problem = json.loads((out / "config.json").read_text())["problem_type"]
     assert problem == "multi_label_classification"

@@ -3,9 +3,8 @@
 import pytest
 import torch
 
-from skip_exp.attribution.aggregate import Totals, over_tokens
+from skip_exp.attribution.aggregate import over_tokens
 from skip_exp.attribution.observe import logits, observe, replace_activation, taps
-from tests.helpers.hand import BATCH, TwoUnits
 from tests.helpers.tiny import tiny_batch, tiny_model
 
 
@@ -46,8 +45,3 @@ def test_over_tokens_ignores_padding() -> None:
     assert over_tokens(scores, mask, "max").tolist() == [[-1.0]]
     assert over_tokens(scores, mask, "sum").tolist() == [[-3.0]]
     assert over_tokens(scores, mask, "mean").tolist() == [[-1.5]]
-
-
-def test_totals_are_zero_where_nothing_was_added() -> None:
-    totals = Totals(TwoUnits())  # type: ignore[arg-type]
-    assert totals.means(len(BATCH["labels"]))["encoder.0.ffn"].tolist() == [0.0, 0.0]

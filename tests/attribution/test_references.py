@@ -220,15 +220,3 @@ def test_a_cut_changes_no_norm_of_what_it_keeps(kind: str) -> None:
         block, _, kind = site.rpartition(".")
         kept = keep[site if kind == "ffn" else f"{block}.heads"]
         torch.testing.assert_close(scores, before[site][kept])
-
-
-@pytest.mark.parametrize("kind", ["bert", "modernbert", "t5"])
-def test_a_whole_block_is_the_norm_of_its_neurons(kind: str) -> None:
-    model = tiny_model(kind)
-    found = magnitude.scores(model, [])
-    for name, block in model.attention_blocks().items():
-        layers = [*block.attention.projections(), block.output]
-        weights = [layer.weight for layer in layers]
-        weights += [layer.bias for layer in layers[:3] if layer.bias is not None]
-        expected = torch.cat([w.detach().flatten() for w in weights]).norm()
-        torch.testing.assert_close(found[f"{name}.heads"].norm(), expected)

@@ -90,15 +90,6 @@ def test_what_is_embedded_tells_where_it_comes_from() -> None:
         assert not any(module.training for module in b.model.modules())
 
 
-@pytest.mark.parametrize("backbone", embedded.SHIPPED)
-def test_what_is_shipped_is_in_the_wheel(backbone: str) -> None:
-    builders = pytest.importorskip("hatchling.builders.wheel")
-    builder = builders.WheelBuilder(str(conf_dir().parent))
-    files = {file.distribution_path for file in builder.recurse_included_files()}
-    names = ("model.safetensors", "config.json", "tokenizer.json", "README.md")
-    assert {f"skip_exp/weights/{backbone}/{name}" for name in names} <= files
-
-
 # --- roberta_mini -------------------------------------------------------------------------------
 
 

@@ -1,7 +1,6 @@
 """A stage is computed once; a damaged entry is computed again, never believed."""
 
 import multiprocessing
-import threading
 import time
 from pathlib import Path
 
@@ -104,13 +103,6 @@ def test_files_of_a_finished_job_come_back_byte_by_byte(tmp_path: Path) -> None:
     assert {name: (tmp_path / "again" / name).read_bytes() for name in content} == content
 
 
-def test_an_entry_without_tensors(tmp_path: Path) -> None:
-    cache = StageCache(tmp_path)
-    for hit in (False, True):
-        entry = cache.get("score", KEY, lambda: Entry({}, {"accuracy": 0.5}))
-        assert (entry.tensors, entry.values, entry.hit) == ({}, {"accuracy": 0.5}, hit)
-
-
 @pytest.mark.parametrize("left", [-5, 0])
 def test_a_truncated_entry_is_computed_again(
     tmp_path: Path, left: int, caplog: pytest.LogCaptureFixture
@@ -182,24 +174,6 @@ def test_processes_wait_for_each_other(tmp_path: Path) -> None:
         worker.join()
         assert worker.exitcode == 0
     assert (tmp_path / "calls").read_text() == "x"
-
-
-def test_who_waits_for_a_stage_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level("INFO", "skip_exp")
-    cache, path = StageCache(tmp_path), tmp_path / "tune" / "x.safetensors"
-
-    def second() -> None:
-        with cache._held(path):
-            pass
-
-    other = threading.Thread(target=second)
-    with cache._held(path):
-        other.start()
-        while other.is_alive() and not caplog.records:
-            time.sleep(0.01)
-    other.join(5)
-    (record,) = caplog.records
-    assert "tune/x.lock" in record.getMessage() and not other.is_alive()
 
 
 def test_what_a_killed_writer_left_goes(tmp_path: Path) -> None:

@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 
 from skip_exp.cache import version
-from skip_exp.cache.store import stage_key
 
 
 def forget_all() -> None:
@@ -35,23 +34,6 @@ def edited(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
         )
 
     return edit
-
-
-@pytest.mark.parametrize(
-    ("file", "counts"),
-    [
-        *(("data/encode.py", True), ("models/lora.py", True), ("phases/fit.py", True)),
-        *(("training/module.py", True), ("callbacks/keep_last.py", True)),
-        *(("report/tables.py", False), ("logger/build.py", False), ("sweep/run.py", False)),
-        *(("attribution/fisher.py", False), ("pruning/allocate.py", False)),
-    ],
-)
-def test_an_edit_of_a_room_that_computes_makes_other_keys(
-    file: str, counts: bool, edited: Callable[[str], None]
-) -> None:
-    before = stage_key("tune", {"seed": 1})
-    edited(file)
-    assert (stage_key("tune", {"seed": 1}) != before) == counts
 
 
 @pytest.mark.parametrize("file", ["attribution/fisher.py", "attribution/observe.py"])

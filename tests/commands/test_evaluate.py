@@ -10,14 +10,8 @@ import pytest
 from skip_exp import Skill
 from skip_exp.commands import evaluate
 from skip_exp.skill.evaluate import score_classes
-from tests.helpers.saved import save_tiny_skill
 
 ROWS = "sentence,label\na dull film,negative\nwarm,positive\nthe plot,negative\n"
-
-
-@pytest.fixture(scope="module")
-def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_tiny_skill(tmp_path_factory.mktemp("saved")).folder
 
 
 def test_scores_for_people_and_machines(
@@ -114,14 +108,6 @@ def test_classes_by_hand() -> None:
     )
     assert found["b"] == pytest.approx({"precision": 0.5, "recall": 0.5, "f1": 0.5, "support": 2})
     assert set(found["c"].values()) == {0}
-
-
-def test_of_many_classes_the_worst_are_listed() -> None:
-    counts = {str(i): {str(j): int(j == i + 1) for j in range(30)} for i in range(30)}
-    assert evaluate.confusions(counts).row_count == 10
-    scores = {"precision": 0.5, "recall": 0.5, "support": 1}
-    table = evaluate.class_table({str(i): scores | {"f1": -i} for i in range(30)})
-    assert list(table.columns[0].cells) == [str(i) for i in range(29, 9, -1)]
 
 
 def test_a_file_of_another_dialect(

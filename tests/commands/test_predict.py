@@ -43,11 +43,6 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> Callable[..., Ended]:
 Run = Callable[..., Ended]
 
 
-@pytest.fixture(scope="module")
-def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_tiny_skill(tmp_path_factory.mktemp("saved")).folder
-
-
 def printed(answers: Iterable[Any]) -> list[Any]:
     """Answers as the command prints them: with four digits."""
     rounded = []
@@ -153,17 +148,6 @@ def terminal(monkeypatch: pytest.MonkeyPatch, name: str) -> io.StringIO:
     monkeypatch.setattr(stream, "isatty", lambda: True)
     monkeypatch.setattr(sys, name, stream)
     return stream
-
-
-@pytest.mark.parametrize("answers_on_terminal", [False, True])
-def test_progress_is_for_terminals_that_do_not_show_the_answers(
-    saved: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any, answers_on_terminal: bool
-) -> None:
-    told = terminal(monkeypatch, "stderr")
-    monkeypatch.setattr(sys.stdout, "isatty", lambda: answers_on_terminal)
-    assert main([str(saved), "a film"]) == 0
-    assert len(capsys.readouterr().out.splitlines()) == 1
-    assert (" answers" in told.getvalue()) != answers_on_terminal
 
 
 @pytest.mark.parametrize("chunk", [2, 3, 8192])

@@ -3,7 +3,6 @@ import sys
 import time
 
 import pytest
-import yaml
 
 from skip_exp.commands import table2
 from skip_exp.config import schema
@@ -46,16 +45,6 @@ def answers(found):
 
 def answer(job, **fields):
     return result(*job, **fields)
-
-
-def test_every_sweep_file_says_how_to_run_it():
-    files = sorted(SWEEPS.glob("*.yaml"))
-    assert {"smoke", "ratios", "table2", "table2_offline"} <= {file.stem for file in files}
-    for file in files:
-        text = file.read_text()
-        head = text.split("defaults:")[0]
-        assert f"python -m skip_exp --config-name {file.stem}\n" in head and "Cost:" in head
-        assert yaml.safe_load(text)["hydra"]["mode"] == "MULTIRUN"
 
 
 def test_the_cells_of_the_papers_table():

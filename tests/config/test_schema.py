@@ -174,16 +174,6 @@ def test_an_experiment_changes_several_groups_and_yields_to_the_command_line() -
 # --- values -------------------------------------------------------------------------------------
 
 
-def test_conf_is_found_in_an_installed_package(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    assert (CONF / "config.yaml").is_file()
-    package = tmp_path / "site-packages/skip_exp"
-    (package / "conf").mkdir(parents=True)
-    monkeypatch.setattr(config, "__file__", str(package / "config/schema.py"))
-    assert config.conf_dir() == package / "conf"
-
-
 def test_the_schema_knows_the_names_of_the_registries() -> None:
     needs = {name: readout.needs for name, readout in READOUT_CLASSES.items()}
     for family, names in READOUTS.items():

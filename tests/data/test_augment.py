@@ -13,7 +13,6 @@ from skip_exp.data.augment import NEAR, copies_of, near_words, whole_words, word
 from skip_exp.data.batches import UNLABELLED
 
 TEXT = "The movie was wonderful, and the transactions' unhappiness was boring."
-WHOLE = {"the", "movie", "was", "wonderful", "and", "boring"}
 
 
 def test_near_words_by_hand() -> None:
@@ -29,17 +28,6 @@ def test_whole_words_by_hand() -> None:
     starts = np.array([False, True, True, False])  # special, "good", "bad", "##ness"
     inside = np.array([False, False, False, True])
     assert whole_words(np.array([0, 1, 2, 3, 1, 0]), starts, inside).tolist() == [1, 4]
-
-
-@pytest.mark.parametrize("name", ["minilm", "roberta_mini", "t5_mini"])
-def test_each_kind_of_tokenizer(name: str) -> None:
-    from transformers import AutoTokenizer
-
-    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(find_embedded_folder(name))
-    ids = np.asarray(tokenizer(TEXT)["input_ids"])
-    found = {tokenizer.decode(ids[i]).strip() for i in whole_words(ids, *word_tokens(tokenizer))}
-    assert found & WHOLE == WHOLE
-    assert not any(not word.isalpha() for word in found)
 
 
 @pytest.mark.parametrize(

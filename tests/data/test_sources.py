@@ -1,5 +1,4 @@
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import datasets
@@ -43,27 +42,6 @@ def reachable_hub(monkeypatch: pytest.MonkeyPatch, **splits: list[dict[str, obje
     monkeypatch.setattr(hub.constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
     return calls
-
-
-def fill_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Leave someone/toy in the Hugging Face cache as a download would."""
-    cache = tmp_path / "hf" / "someone___toy" / "toy" / "0.0.0" / "abc123"
-    for name, n in (("train", 30), ("validation", 6)):
-        data = datasets.Dataset.from_list(rows(n))
-        file = tmp_path / f"{name}.jsonl"
-        data.to_json(file)
-    built = datasets.load_dataset(
-        "json",
-        data_files={n: str(tmp_path / f"{n}.jsonl") for n in ("train", "validation")},
-        cache_dir=str(tmp_path / "built"),
-    )
-    for name, split in built.items():
-        source = Path(split.cache_files[0]["filename"])
-        cache.mkdir(parents=True, exist_ok=True)
-        (cache / f"toy-{name}.arrow").write_bytes(source.read_bytes())
-        info = (source.parent / "dataset_info.json").read_text()
-        info = info.replace('"config_name": "default"', '"config_name": "toy"')
-        (cache / "dataset_info.json").write_text(info.replace('"json"', '"toy"'))
 
 
 def test_local_by_folder_and_by_environment(
@@ -121,15 +99,6 @@ def test_the_cache_is_asked_before_the_hub(monkeypatch: pytest.MonkeyPatch) -> N
     assert calls == [True, False]  # offline first
 
 
-def test_a_cached_data_set_needs_no_hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    fill_cache(monkeypatch, tmp_path)
-    monkeypatch.setattr(hub, "hub_reachable", lambda: pytest.fail("asked the hub"))
-    raw = load(spec(hub=HUB), "auto")
-    assert raw.source == "hub:someone/toy/toy"
-    texts = [row["texts"] for row in (*raw.train, *raw.select)]
-    assert sorted(texts) == sorted([f"text {i}"] for i in range(30))
-
-
 def described(task: str) -> TaskConfig:
     return to_object(OmegaConf.load(CONF / f"{task}.yaml"), TaskConfig)
 
@@ -154,13 +123,6 @@ def test_the_rows_of_banking77_are_its_own(caplog: pytest.LogCaptureFixture) -> 
     assert task.labels[raw.train[0]["label"]] == "card_arrival"
     (warning,) = [record for record in caplog.records if record.levelname == "WARNING"]
     assert warning.args == (6, 3080, "test")  # nothing of stand-ins
-
-
-def test_labels_of_embedded_rows_count_by_name() -> None:
-    task = described("rte")
-    swapped = replace(task, labels=task.labels[::-1])
-    labels = [get_labels(load(each, "embedded").train) for each in (task, swapped)]
-    assert labels[0] == [1 - label for label in labels[1]]
 
 
 def test_without_data_it_says_which_tasks_are_embedded_and_what_to_do() -> None:

@@ -194,24 +194,18 @@ def test_groups_stand_on_one_side(tmp_path: Path) -> None:
     assert "group" in found.train[0] and "group" not in found.validation[0]
 
 
-def test_all_bad_rows_are_named_at_once_or_dropped(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_all_bad_rows_are_named_at_once_or_dropped(tmp_path: Path) -> None:
     good = [f"text {i},{i % 2}" for i in range(40)]
     lines = ["s,label", '"two', 'lines",0', ",1", "x,maybe", "a,", *good]
     path = tmp_path / "t.csv"
     path.write_text("\n".join(lines) + "\n")
     files = {"train": str(path), "validation": file(tmp_path / "v.jsonl", rows(5))}
-    with pytest.raises(DataError) as refused:
+    places = "3 bad rows: row 2: column 's'.*row 3: label 'maybe'.*row 4: empty label"
+    with pytest.raises(DataError, match=places):
         load(files)
-    message = str(refused.value)
-    assert "\n" not in message and "data.drop_bad=true" in message
-    places = ["3 bad rows", "row 2: column 's'", "row 3: label 'maybe'", "row 4: empty label"]
-    assert all(place in message for place in places)
     raw = load(files, drop_bad=True)
     assert (len(raw.train) + len(raw.select), raw.dropped) == (41, 3)
     assert raw.train[0]["texts"] == ["two\nlines"]
-    assert "row 3: label" in caplog.text
     path.write_text("s,label\n" + ",1\n" * 30)
     with pytest.raises(DataError, match="no good rows"):
         load(files, drop_bad=True)

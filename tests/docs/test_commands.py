@@ -164,15 +164,15 @@ SLOW = [pytest.param(each, marks=pytest.mark.slow) for each in RUN if needs_onnx
 @pytest.mark.parametrize("command", [*SLOW, *(e for e in RUN if not needs_onnx(e))], ids=name)
 def test_a_command_runs(
     command: Command,
+    request: pytest.FixtureRequest,
     place: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    for package in {"dashboard": ["wandb_workspaces"]}.get(command.program, []):
-        pytest.importorskip(package)
+    if command.program == "dashboard":
+        pytest.importorskip("wandb_workspaces")
     if needs_onnx(command):
-        for package in ("onnx", "onnxruntime", "onnxscript"):
-            pytest.importorskip(package)
+        request.getfixturevalue("onnx_packages")
     monkeypatch.chdir(place)
     if command.program == "export":
         shutil.rmtree(command.arguments[1], ignore_errors=True)

@@ -59,10 +59,8 @@ class Handler(SimpleHTTPRequestHandler):
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def site(onnx_packages: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The examples, a skill, its exports by form, and ``node_modules``."""
-    for package in ("onnx", "onnxruntime", "onnxscript"):
-        pytest.importorskip(package)
     if not shutil.which("node"):
         pytest.skip("needs Node")
     place = tmp_path_factory.mktemp("site")

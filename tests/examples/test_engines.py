@@ -18,10 +18,8 @@ BAD = (0, 7, 12_345)  # rows without a text
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(onnx_packages: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny skill's ONNX export, and the rows, which have a label of their own."""
-    for package in ("onnx", "onnxruntime", "onnxscript"):
-        pytest.importorskip(package)
     place = tmp_path_factory.mktemp("engines")
     skill = Skill.load(save_tiny_skill(place / "skill").folder)
     skill.export(place / "onnx", "onnx")

@@ -12,12 +12,12 @@ from skip_exp.forms import bf16, int8
 from skip_exp.forms.base import Form
 from skip_exp.forms.registry import FORMS, list_available
 from skip_exp.skill.classifier import Classifier
-from tests.helpers.saved import save_tiny_skill
+from tests.helpers.saved import Saved
 
 
-@pytest.fixture(scope="module")
-def skill(tmp_path_factory: pytest.TempPathFactory) -> Skill:
-    return Skill.load(save_tiny_skill(tmp_path_factory.mktemp("tiny")).folder)
+@pytest.fixture
+def skill(tiny: Saved) -> Skill:
+    return Skill.load(tiny.folder)
 
 
 @pytest.mark.parametrize("is_fast", [False, True])
@@ -70,9 +70,7 @@ def test_an_export_is_written_once(
 
 
 @pytest.mark.slow  # an export
-def test_an_export_has_eight_bits(skill: Skill, tmp_path: Path) -> None:
-    for package in ("onnx", "onnxruntime", "onnxscript"):
-        pytest.importorskip(package)
+def test_an_export_has_eight_bits(onnx_packages: None, skill: Skill, tmp_path: Path) -> None:
     opened = reopen(FORMS["int8"], skill, tmp_path)
     assert isinstance(opened, OnnxSkill) and opened.about.int8
     assert opened.megabytes > (tmp_path / "form/model.onnx").stat().st_size / 1e6

@@ -229,16 +229,3 @@ def test_a_trained_readout_is_not_rounded_in_a_bf16_fit() -> None:
     assert found.dtype == torch.float32
     again = classifier.logits(model.backbone, FAMILIES["bert"], encoded)
     assert found.detach().tolist() == again.tolist()
-
-
-def test_bf16_on_a_cpu_takes_plain_products_where_they_pay() -> None:
-    attention = tiny_model("bert", "prefix", "head").attention_blocks()["encoder.0.self"].attention
-    key = torch.zeros(1, 3, 49, 8, dtype=torch.bfloat16)
-    query = key.clone().requires_grad_()
-    assert not attention._is_fused(query, key)
-    assert attention._is_fused(query.detach(), key)  # nothing to train: the fused kernel is fast
-    assert not attention._is_fused(query.detach(), key[:, :, :48])  # but not on a few keys
-    assert attention._is_fused(query.float(), key.float())
-    assert attention._is_fused(query, key.new_zeros(1, 3, 300, 8))  # would fill the memory
-    attention.implementation = "eager"
-    assert not attention._is_fused(query.detach(), key)

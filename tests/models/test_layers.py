@@ -6,7 +6,7 @@ import pytest
 import torch
 from transformers import AutoModel, T5EncoderModel
 
-from skip_exp import OnnxSkill, Skill, SkipForSequenceClassification
+from skip_exp import Skill, SkipForSequenceClassification
 from skip_exp.backbones.load import build_readout, load_backbone
 from skip_exp.commands.export import main
 from skip_exp.errors import ConfigError
@@ -117,13 +117,3 @@ def test_a_skill_and_its_export_need_no_more_layers(tmp_path: Path, kind: str) -
     with torch.no_grad():
         found = alone(**batch).logits
         torch.testing.assert_close(found, saved.model(**batch), atol=1e-5, rtol=1e-5)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("kind", KINDS)
-def test_its_onnx_export_answers_alike(tmp_path: Path, kind: str) -> None:
-    pytest.importorskip("onnxscript")
-    skill = Skill.load(skill_of_three_layers(tmp_path, kind).folder)
-    served = OnnxSkill.load(skill.export(tmp_path / "onnx", "onnx"))
-    found, expected = (torch.tensor(x.probabilities(TEXTS)) for x in (served, skill))
-    torch.testing.assert_close(found, expected, atol=1e-4, rtol=0)

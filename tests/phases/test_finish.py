@@ -19,12 +19,7 @@ from skip_exp.results import PREDICTIONS
 from skip_exp.skill.files import read_skill
 from skip_exp.skill.skill import Skill
 from tests.helpers.tiny import tiny_model
-from tests.helpers.toy import save_toy, toy_job
-
-
-@pytest.fixture(scope="module")
-def toy(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    return save_toy(tmp_path_factory.mktemp("toy"))
+from tests.helpers.toy import toy_job
 
 
 @pytest.mark.parametrize(
@@ -86,13 +81,6 @@ def test_its_backbone_is_found_from_any_working_directory(
     monkeypatch.chdir(tmp_path)
     load_backbone.cache_clear()
     assert Skill.load("run/skill").about.backbone.path == str(folder.resolve())
-
-
-def test_the_result_tells_how_few_rows_trained(toy: list[str], tmp_path: Path) -> None:
-    few = ["data.train_rows=50", "attribution=magnitude", "retune.enabled=false"]
-    result = pipeline.run(toy_job(toy, tmp_path, "run", *few))
-    assert (result["train_rows"], result["n_eval"]) == (50, 100)
-    assert result["config"]["data"]["train_rows"] == 50 and result["data_hash"]
 
 
 def test_logits_come_back_in_the_order_of_the_rows() -> None:

@@ -11,7 +11,6 @@ import pytest
 import torch
 
 from skip_exp import pipeline, results
-from skip_exp.cache import version
 from skip_exp.commands import predict
 from skip_exp.errors import SkipError
 from skip_exp.models.shapes import shapes_of
@@ -107,32 +106,6 @@ def test_another_jobs_folder_is_refused_before_any_work(job: Make, tmp_path: Pat
     with pytest.raises(SkipError, match=r"^output_dir=.*run: "):
         pipeline.run(job("prune.ratio=0.3"))
     assert before == {path: path.read_bytes() for path in before}
-
-
-def test_an_edit_of_an_own_method_or_of_its_helper_makes_another_job(
-    job: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.syspath_prepend(tmp_path)
-    method, helper = tmp_path / "own_method.py", tmp_path / "own_helper.py"
-    helper.write_text("SCALE = 1.0\n")
-    method.write_text(
-        "import torch\nfrom own_helper import SCALE\n\n\n"
-        "def scores(model, batches, norm):\n"
-        "    shapes = shapes_of(model)\n"
-        "    return {s.name.site: SCALE * torch.rand(s.units) for s in shapes}\n"
-    )
-    cfg = job("attribution._target_=own_method.scores")
-    first = prepare(cfg).key
-    for file in (method, helper):
-        before = file.read_text()
-        file.write_text(before + "\nEDITED = True\n")
-        version.part_code.cache_clear()
-        version._read.cache_clear()
-        assert prepare(cfg).key != first
-        file.write_text(before)
-    version.part_code.cache_clear()
-    version._read.cache_clear()
-    assert prepare(cfg).key == first
 
 
 @pytest.mark.parametrize(("one", "same"), [("0.30000000000000004", "0.3"), ("0", "0.0")])

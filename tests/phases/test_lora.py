@@ -13,15 +13,10 @@ from skip_exp.models.trained import trainable_state
 from skip_exp.phases.prepare import prepare
 from skip_exp.phases.tune import tune
 from skip_exp.skill.skill import Skill
-from tests.helpers.toy import rarely, save_toy, toy_job
+from tests.helpers.toy import rarely, toy_job
 
 QUICK = ["tune.lora_lr=0.02", "retune.lora_lr=0.02", "retune.budget=0", "retune.epochs=2"]
 BOTH = ["tune.train=lora", "retune.train=lora", *QUICK]
-
-
-@pytest.fixture(scope="module")
-def toy(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    return save_toy(tmp_path_factory.mktemp("toy"))
 
 
 @pytest.fixture

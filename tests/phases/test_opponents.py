@@ -10,12 +10,7 @@ from skip_exp.commands.benchmark import retime
 from skip_exp.models.shapes import shapes_of
 from skip_exp.phases.prepare import prepare
 from skip_exp.report import frame, tables
-from tests.helpers.toy import SMALL, save_toy, toy_job
-
-
-@pytest.fixture(scope="module")
-def toy(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    return save_toy(tmp_path_factory.mktemp("toy"))
+from tests.helpers.toy import SMALL, toy_job
 
 
 @pytest.mark.slow

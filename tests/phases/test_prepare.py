@@ -5,12 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from skip_exp.backbones.load import load_backbone
 from skip_exp.cache.store import stage_key
 from skip_exp.data import sources
-from skip_exp.phases.prepare import check_backbone, prepare
+from skip_exp.phases.prepare import prepare
 from tests.helpers.saved import save_backbone
-from tests.helpers.toy import composed, save_toy, toy_job
+from tests.helpers.toy import save_toy, toy_job
 
 
 def test_rows_and_weights_that_changed_on_disk_are_seen_by_the_next_job(
@@ -76,14 +75,3 @@ def test_fewer_train_rows_are_another_job(tmp_path: Path) -> None:
     assert few.key == same.key
     assert len({job.key for job in (whole, few, other, more)}) == 4
     assert few.data.train == same.data.train != other.data.train
-
-
-@pytest.mark.parametrize(("task", "warns"), [("banking77", True), ("rte", False)])
-def test_label_words_that_t5_decodes_slowly_are_warned_of(
-    task: str, warns: bool, caplog: pytest.LogCaptureFixture
-) -> None:
-    """The names of BANKING77 have several pieces, all of them known, none a beginning."""
-    cfg = composed(f"+task={task}", "backbone=t5_mini", "output_dir=here")
-    b = cfg.backbone
-    check_backbone(cfg, load_backbone(b.label, b.path, b.family, b.readout, b.layers))
-    assert ("backbone.readout=head" in caplog.text) == warns

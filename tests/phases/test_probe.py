@@ -9,7 +9,6 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from skip_exp import pipeline
 from skip_exp.models.readouts import HeadReadout
 from skip_exp.phases import retune
 from skip_exp.phases.attribute import attribute
@@ -18,12 +17,7 @@ from skip_exp.phases.job import Job
 from skip_exp.phases.prepare import prepare
 from skip_exp.phases.prune import prune
 from skip_exp.phases.tune import tune
-from tests.helpers.toy import save_toy, toy_job
-
-
-@pytest.fixture(scope="module")
-def toy(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    return save_toy(tmp_path_factory.mktemp("toy"))
+from tests.helpers.toy import toy_job
 
 
 def loss_of(job: Job, model: nn.Module) -> float:
@@ -73,15 +67,3 @@ def test_a_head_is_fitted_again_to_what_the_cut_left(
     monkeypatch.setattr(retune, "fit", see_start)
     retune.retune(job, dense, pruned, [])
     assert starts[0] < 0.9 * loss_of(job, pruned)
-
-
-def test_a_fit_that_ended_too_early_names_the_key_that_makes_it_longer(
-    toy: list[str],
-    tmp_path: Path,
-    caplog: pytest.LogCaptureFixture,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr("skip_exp.phases.fit.is_improving", lambda *_: True)
-    pipeline.run(toy_job(toy, tmp_path, "run", "retune.readout_lr=1e-9", "retune.budget=4"))
-    told = [each for each in caplog.messages if "still improving" in each]
-    assert all("tune.epochs" in each for each in told)

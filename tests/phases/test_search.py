@@ -10,12 +10,7 @@ from skip_exp.errors import ConfigError
 from skip_exp.models.shapes import block_parameters
 from skip_exp.phases import search
 from skip_exp.phases.search import list_ratios
-from tests.helpers.toy import save_toy, toy_job
-
-
-@pytest.fixture(scope="module")
-def toy(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    return save_toy(tmp_path_factory.mktemp("toy"))
+from tests.helpers.toy import toy_job
 
 
 def test_the_ratios_end_where_the_sites_do() -> None:

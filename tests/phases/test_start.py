@@ -20,15 +20,10 @@ from skip_exp.phases.start import find_start
 from skip_exp.skill.files import read_skill, split, write_skill
 from skip_exp.skill.record import TENSORS
 from tests.helpers.saved import save_backbone
-from tests.helpers.toy import composed, save_toy, toy_job
+from tests.helpers.toy import composed, toy_job
 
 LORA = ["tune.train=lora", "tune.lora_lr=0.02", "tune.rank=2", "retune.rank=2"]
 QUICK = ["attribution=magnitude", "retune.enabled=false", "seed=2"]
-
-
-@pytest.fixture(scope="module")
-def toy(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    return save_toy(tmp_path_factory.mktemp("toy"))
 
 
 @pytest.fixture(scope="module")
@@ -173,13 +168,6 @@ def test_the_skill_that_the_task_names_is_taken_where_it_fits(
         assert other.start is None and other.key != found.key
 
 
-def test_the_paper_and_baselines_start_anew() -> None:
-    rte = partial(composed, "+task=rte", "output_dir=here")
-    assert rte().task.start == "nli" and rte().tune.start == "nli"
-    for baseline in ("paper", "lora"):
-        assert rte(f"experiment={baseline}").tune.start is None
-
-
 def test_the_skill_of_the_package_fits_the_default_recipe() -> None:
     folder = embedded.find_shipped_skill("nli", "minilm")
     assert folder and embedded.find_shipped_skill("nli", "roberta_mini") is None
@@ -191,14 +179,6 @@ def test_the_skill_of_the_package_fits_the_default_recipe() -> None:
     for task in (path.stem for path in (conf_dir() / "task").glob("*.yaml")):
         named = composed(f"+task={task}", "output_dir=here").task.start
         assert named is None or embedded.find_shipped_skill(named, "minilm")
-
-
-def test_a_start_that_is_not_taken_is_told(caplog: pytest.LogCaptureFixture) -> None:
-    cfg = composed("+task=rte", "prompt=none", "output_dir=here")
-    backbone = load_backbone("minilm", "embedded:minilm", "bert", "head")
-    with caplog.at_level(logging.INFO, "skip_exp"):
-        assert find_start(cfg, backbone) is None
-    assert "nli" in caplog.text and "prompt.kind=prefix" in caplog.text
 
 
 def test_a_task_never_starts_from_a_skill_that_saw_its_rows() -> None:

@@ -5,7 +5,7 @@ import pytest
 
 from skip_exp.report import figures
 from skip_exp.report.cells import gather
-from tests.helpers.fakes import frame_of, grid, result
+from tests.helpers.fakes import frame_of, result
 
 
 def cells(found):
@@ -25,12 +25,6 @@ def inside(svg, name):
     if name == "text":
         return [element.text for element in elements]
     return [(float(element.get("x")), float(element.get("y"))) for element in elements]
-
-
-def marks(svg):
-    """Marks of the points: those of the axes are on the left edge or below."""
-    left, bottom = 0.14 * figures.WIDTH, 0.83 * figures.HEIGHT
-    return [(x, y) for x, y in inside(svg, "use") if x > left + 0.1 and y < bottom - 0.1]
 
 
 def paths(svg, colour):
@@ -61,22 +55,6 @@ def test_colours_are_those_of_the_page_and_drawings_repeat():
     assert title == "sst2 · a & <b>" and 'aria-label="sst2 · a &amp; &lt;b&gt;: ' in svg
 
 
-def test_speed_figures_need_a_final_score():
-    dense = result("qnli", metric={"name": "accuracy", "dense": 0.5})
-    found = [*grid(["sst2"], ["a", "b"], [0.3, 0.5], attributions=["taylor"]), dense]
-    shown, legend = drawn(figures.tradeoff, *found, result(data_is_sample=True))
-    assert list(shown) == ["sst2", "sst2 stand-in"]
-    assert set(legend) == {"a", "b", "minilm"}
-    assert len(marks(shown["sst2"])) == 2 * (1 + 2)  # dense and two ratios of each backbone
-    assert len(paths(shown["sst2 stand-in"], legend["minilm"].colour)) == 1  # one seed: no bars
-
-
-def test_a_spread_is_a_bar():
-    (one,) = drawn(figures.tradeoff, result())[0].values()
-    (two,) = drawn(figures.tradeoff, result(), result(seed=2))[0].values()
-    assert len(paths(one, "c0")) == 1 and len(paths(two, "c0")) == 3  # the front, and two bars
-
-
 def test_paths_of_pruning_start_from_dense_at_zero():
     scores = {"name": "accuracy", "dense": 0.8, "pruned": 0.5, "final": 0.7}
     shown, legend = drawn(figures.pruning, result(metric=scores))
@@ -91,9 +69,3 @@ def test_paths_of_pruning_start_from_dense_at_zero():
         assert [float(x) for x, _ in path] == pytest.approx([left, left + width / 2], abs=0.1)
     assert pruned[0] == final[0]  # dense
     assert 0 < float(final[0][1]) < float(final[1][1]) < float(pruned[1][1])  # higher is better
-
-
-def test_the_control_is_in_the_legend_with_the_methods():
-    shown, legend = drawn(figures.pruning, result(), result(attribution="random"))
-    assert list(legend) == ["activation_gradient", "random", figures.MAJORITY]
-    assert len(paths(shown["sst2 · minilm"], "control")) == 2

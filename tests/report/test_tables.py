@@ -8,7 +8,7 @@ from rich.console import Console
 from skip_exp.report import tables
 from skip_exp.report.cells import gather, warnings
 from skip_exp.results import Result
-from tests.helpers.fakes import failed, frame_of, grid, result
+from tests.helpers.fakes import failed, frame_of, result
 
 NOTE = "BERT-derived: minilm's weights"
 
@@ -152,32 +152,3 @@ def test_every_metric_of_a_task_is_a_column():
     metrics = {"accuracy": {"final": 0.59}, "f1_macro": {"dense": 0.3, "final": 0.421}, "extra": {}}
     head, row = shown(scored(metrics=metrics))[1:]
     assert head.split()[3:5] == ["accuracy", "f1_macro"] and row.split()[3:5] == ["59.5", "42.1"]
-
-
-@pytest.mark.parametrize("width", [80, 160])
-def test_the_jobs_fit_a_terminal_in_the_order_given(width):
-    found = [
-        scored(attribution="integrated_gradients", ratio=0.7),
-        scored(attribution="activation_gradient", ratio=0.3, seed=2),
-        scored(backbone="roberta_mini", status="failed", error="tune.lr=1: " + 9 * "too large "),
-    ]
-    rows = shown(*found, width=width)
-    assert max(map(len, rows)) <= width
-    text = " ".join(rows)
-    for part in ("59.5", "1.95x", "accuracy", "local", "integrated_gradients", "roberta_mini"):
-        assert part in text
-    assert ("60.0" in text and "55.0" in text) == (width == 160)  # dense and pruned
-    assert text.index(" 0.7") < text.index(" 0.3")
-
-
-@pytest.mark.parametrize("width", [80, 120, 160])
-def test_the_names_of_a_report_are_not_broken(width):
-    found = grid(["sst2", "mrpc"], ["minilm", "roberta_mini"], [0.3, 0.5])
-    console = Console(width=width)
-    with console.capture() as text:
-        console.print(tables.narrow_table(lines(*found), "16 cells", width))
-    _, head, *rows = text.get().splitlines()
-    assert len(rows) == 16 and max(map(len, rows)) <= width
-    assert {row.split()[2] for row in rows} == {"activation_gradient", "random"}
-    assert {"ratio", "accuracy", "speed-up"} <= {*head.split()}
-    assert ("pruned" in head) == (width > 80)

@@ -8,7 +8,7 @@ import torch
 
 from skip_exp import Skill
 from skip_exp.backbones.load import load_backbone
-from tests.helpers.saved import Saved, save_tiny_skill
+from tests.helpers.saved import Saved
 
 
 @pytest.fixture(autouse=True)
@@ -17,18 +17,6 @@ def fresh_process() -> Iterator[None]:
     load_backbone.cache_clear()
     yield
     load_backbone.cache_clear()
-
-
-@pytest.fixture(scope="session")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> Saved:
-    """A BERT's skill; not to be changed."""
-    return save_tiny_skill(tmp_path_factory.mktemp("tiny"))
-
-
-@pytest.fixture(scope="session")
-def onnx_packages() -> None:
-    for package in ("onnx", "onnxruntime", "onnxscript"):
-        pytest.importorskip(package)
 
 
 @pytest.fixture(scope="session")

@@ -5,8 +5,6 @@ import math
 import os
 import pickle
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -20,10 +18,8 @@ from skip_exp.backbones import load as backbones
 from skip_exp.backbones.load import load_backbone
 from skip_exp.data.batches import collate, tokenize
 from skip_exp.errors import SkipError
-from skip_exp.models.shapes import shapes_of
 from skip_exp.models.trained import skill_parameters
 from skip_exp.skill import skill as skill_module
-from skip_exp.skill.classifier import TOKENS_PER_BATCH
 from skip_exp.skill.files import save_skill, write_skill
 from tests.helpers.saved import Saved, save_backbone, save_tiny_skill
 from tests.helpers.toy import rarely
@@ -81,19 +77,6 @@ def test_any_number_of_texts_in_any_order(tiny: Saved, monkeypatch: pytest.Monke
         assert [a["probabilities"]["positive"] for a in found] == pytest.approx(
             one_by_one, abs=1e-5
         )
-
-
-def test_a_batch_has_more_tokens_the_narrower_the_model(
-    tiny: Saved, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    skill, narrow = Skill.load(tiny.folder), Skill.load(tiny.folder, precision="bf16")
-    hidden = skill.model.backbone.get_input_embeddings().weight.shape[1]
-    units = [shape.units for shape in shapes_of(skill.model) if shape.name.part == "ffn"]
-    row = 4 * (hidden + sum(units) / len(units))  # bytes of a token
-    monkeypatch.setattr("skip_exp.skill.skill.BATCH_BYTES", 3000 * row)
-    assert (skill.batch_tokens, narrow.batch_tokens) == (3000, 6000)
-    monkeypatch.setattr("skip_exp.skill.skill.BATCH_BYTES", 10 * row)
-    assert skill.batch_tokens == TOKENS_PER_BATCH
 
 
 def test_rows_are_filled_into_the_tasks_templates(tmp_path: Path) -> None:
@@ -379,12 +362,6 @@ def test_a_write_that_is_cut_short_leaves_no_wrong_skill(
         Skill.load(saved.folder)
     save_skill(saved.folder, saved.model, saved.keep, changed)
     assert Skill.load(saved.folder).about.labels == ["bad", "good"]
-
-
-def test_a_skill_needs_no_trainer() -> None:
-    code = "import sys, skip_exp.skill.skill; print('lightning' in sys.modules)"
-    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert told.stdout == "False\n"
 
 
 def test_a_skill_that_changes_while_it_is_read_is_not_copied(

@@ -43,22 +43,6 @@ def test_eight_threads_ask_one_skill(tmp_path: Path, prompt: str) -> None:
     assert answers == [[expected] * TIMES for expected in alone]
 
 
-def test_a_prefix_is_never_taken_away_to_be_put_in_place(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    skill = Skill.load(save_tiny_skill(tmp_path, vanish=False).folder)
-    seen: list[bool] = []
-    put = Attention.__setattr__
-
-    def note(self: Attention, name: str, value: Any) -> None:
-        seen.append(value is not None)
-        put(self, name, value)
-
-    monkeypatch.setattr(Attention, "__setattr__", note)
-    skill.predict(TEXTS)
-    assert seen == [True, True]  # once in each of the two layers
-
-
 @pytest.mark.parametrize("kind", ["bert", "modernbert", "t5"])
 def test_reading_a_model_leaves_the_prefix_to_the_thread_that_asks(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str

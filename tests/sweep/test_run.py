@@ -1,7 +1,6 @@
 """Jobs: what is refused, what fails alone, what is told at the end."""
 
 import json
-import logging
 import math
 import os
 import re
@@ -258,21 +257,6 @@ def test_the_sweep_file_of_the_docs_counts_and_names_the_group(cli: Cli, tmp_pat
     assert "#0" not in ended.out  # Hydra's own number of the first
     assert re.search(r"^job 2 of 2, about \d+ s left: ", ended.out, re.M)
     assert not re.search(r"^job ", cli("+task=rte").out, re.M)
-
-
-def test_lines_of_jobs_side_by_side_begin_with_their_number(
-    cli: Cli, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(run, "BASIC", ("BasicSweeper",))  # as under another launcher
-
-    def speaks(cfg: Any) -> None:
-        logging.getLogger("skip_exp.some").info("[1/6] tune")
-        finished(cfg)
-
-    ended = cli("+task=rte", "seed=1,2", "hydra.sweep.dir=all", "-m", run=speaks)
-    assert "\n[1] [1/6] tune\n" in ended.out and "\n[2] [1/6] tune\n" in ended.out
-    log = Path("all/0-rte-minilm-0.5-1/skip_exp.log").read_text()
-    assert log.endswith("INFO skip_exp.some: [1/6] tune\n")
 
 
 @pytest.mark.slow

@@ -1,12 +1,7 @@
 """Searches: what is asked, what a killed one makes again, what is printed and refused."""
 
-import os
 import re
 import shlex
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +13,6 @@ from skip_exp import results
 from skip_exp.errors import ConfigError
 from skip_exp.sweep import search
 from tests.conftest import Cli, Ended
-from tests.helpers.toy import numbers, save_toy
 
 optuna = pytest.importorskip("optuna")
 SEARCH = ("+task=rte", "hparams_search=optuna", "hydra.sweeper.n_trials=3", "-m")
@@ -204,34 +198,3 @@ def test_shuffled_choices_are_the_same_space_each_time() -> None:
 
 
 # --- whole jobs ---------------------------------------------------------------------------------
-
-
-@pytest.mark.slow
-def test_a_killed_search_of_whole_jobs_goes_on(tmp_path: Path) -> None:
-    """SIGKILL in the fourth of six jobs; the first three and the stages of the fourth stay."""
-    toy = [*save_toy(tmp_path), "benchmark.enabled=false", "logger=none", "tune.epochs=2"]
-    toy += ["retune.epochs=1", "hparams_search=optuna", "hydra.sweeper.n_trials=6", "-m"]
-    command = [sys.executable, "-m", "skip_exp", *toy]
-
-    def start(name: str) -> subprocess.Popen[str]:
-        args = [*command, f"hydra.sweep.dir={tmp_path / name}", f"cache.dir={tmp_path}/{name}-c"]
-        pipe = subprocess.PIPE
-        env = os.environ | {"OMP_NUM_THREADS": "1"}
-        return subprocess.Popen(args, stdout=pipe, stderr=pipe, text=True, env=env)
-
-    whole = start("whole")
-    told = whole.communicate()
-    assert whole.returncode == 0, told
-    killed = start("killed")
-    deadline = time.monotonic() + 900
-    while not [*(tmp_path / "killed").glob("3-*/skip_exp.log")]:
-        assert killed.poll() is None and time.monotonic() < deadline
-        time.sleep(0.01)
-    killed.send_signal(signal.SIGKILL)
-    killed.communicate()
-    again = start("killed")
-    out = again.communicate()[0]
-    assert again.returncode == 0
-    assert re.findall(r"^job (\d) of 6", out, re.M) == ["4", "5", "6"]
-    assert numbers(tmp_path / "killed") == numbers(tmp_path / "whole")
-    assert out.splitlines()[-2] == told[0].splitlines()[-2]  # the best trial

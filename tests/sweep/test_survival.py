@@ -19,16 +19,11 @@ import pytest
 
 from skip_exp import pipeline, results
 from skip_exp.errors import SkipError
-from tests.helpers.toy import check_files, numbers, save_toy, toy_job
+from tests.helpers.toy import check_files, numbers, toy_job
 
 KILLS = int(os.environ.get("SKIP_EXP_KILLS", "4"))
 SEED = int(os.environ.get("SKIP_EXP_KILL_SEED", "1"))  # of the moments of the kills
 SEEDS, RATIOS = (1, 2), (0.3, 0.6)
-
-
-@pytest.fixture(scope="module")
-def toy(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    return save_toy(tmp_path_factory.mktemp("toy"))
 
 
 class Sweep:

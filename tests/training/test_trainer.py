@@ -1,7 +1,6 @@
 """The tuner and the scorer under Lightning's trainer."""
 
 import csv
-import io
 import math
 import re
 import sys
@@ -314,18 +313,3 @@ def test_a_line_per_epoch_in_a_file_as_in_a_terminal(
     assert ["  about " in line for line in lines] == [False, True, False]
     assert max(map(len, lines)) < 80
     assert "\r" not in "".join(capsys.readouterr())  # quick epochs need no bar
-
-
-@pytest.mark.parametrize("is_terminal", [False, True])
-def test_a_long_pass_has_a_bar_on_a_terminal(
-    is_terminal: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    screen: Any = io.StringIO()
-    screen.isatty = lambda: is_terminal
-    monkeypatch.setattr(sys, "stdout", screen)
-    monkeypatch.setattr(console, "AFTER", 0)  # any pass counts as long
-    with console.allow_bars(True):
-        fit(tuner(), progress=True)
-    for name in ("epoch 1 of 1 |", "selection slice |"):
-        assert (name in screen.getvalue()) == is_terminal
-    assert "\n" not in screen.getvalue()

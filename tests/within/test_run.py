@@ -137,18 +137,6 @@ def test_the_table_compares_with_the_chosen_model(tmp_path: Path) -> None:
     assert any(each.startswith("larger than uncut") for each in told)
 
 
-def test_each_step_tells_the_time_that_is_left(
-    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    times = iter([100.0, 140.0])
-    monkeypatch.setattr("skip_exp.within.run.time.perf_counter", lambda: next(times))
-    announce = run.Steps(3)
-    with caplog.at_level("INFO"):
-        announce("one")
-        announce("two")
-    assert "left" not in caplog.messages[0] and "80 s left" in caplog.messages[1]
-
-
 def test_tf_idf_takes_texts_and_pairs() -> None:
     texts = [["good film", "yes"], ["bad plot", "no"]] * 10
     rows = Split(texts, np.array([1, 0] * 10), "accuracy", 2)
@@ -156,18 +144,6 @@ def test_tf_idf_takes_texts_and_pairs() -> None:
     assert words is not None and words.predict(texts).tolist() == [1, 0] * 10
     assert words.mb > 0
     assert fit_words(replace(rows, texts=[["."]] * 20), rows) is None
-
-
-def test_a_command_refuses_two_goals_before_torch(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    save_toy(tmp_path)
-    monkeypatch.setattr("skip_exp.utils.console.import_slow", pytest.fail)
-    out = ["--output", str(tmp_path / "out")]
-    for more in (["--within", "1", "--ratio", "0.5"], ["--ratio", "0.5", "prune.within=1"]):
-        assert train.main([str(tmp_path / "train.csv"), *out, *more]) == 2
-        assert "prune.within=1.0: excludes prune.ratio" in capsys.readouterr().err
-    assert not (tmp_path / "out").exists()
 
 
 @pytest.fixture(scope="module")
@@ -246,9 +222,8 @@ def test_a_given_model_is_not_tuned(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 @pytest.mark.slow  # exports of every ratio
 def test_the_command_tries_every_form(
-    tmp_path: Path, settings: list[str], capsys: pytest.CaptureFixture[str]
+    onnx_packages: None, tmp_path: Path, settings: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    pytest.importorskip("onnxscript")
     save_toy(tmp_path)
     out = tmp_path / "out"
     given = [
@@ -270,8 +245,3 @@ def test_the_command_tries_every_form(
     # A toy's 8-bit answers may be too far off: the log names the cut that is left out.
     assert {"uncut, int8", *(f"{cut}, fp32" for cut in cuts)} <= names
     assert "was it worth it?" in capsys.readouterr().out
-
-
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> Saved:
-    return save_tiny_skill(tmp_path_factory.mktemp("tiny"))

@@ -86,9 +86,7 @@ def test_python_has_the_options_of_the_command(saved: Saved, tmp_path: Path) -> 
 
 
 @pytest.mark.slow
-def test_onnx(saved: Saved) -> None:
-    for package in ("onnx", "onnxruntime", "onnxscript"):
-        pytest.importorskip(package)
+def test_onnx(onnx_packages: None, saved: Saved) -> None:
     out = exported(saved, "--format", "onnx", "--vocabulary", "train")
     found, expected = OnnxSkill.load(out).predict(TEXTS), Skill.load(saved.folder).predict(TEXTS)
     torch.testing.assert_close(probabilities(found), probabilities(expected), atol=1e-5, rtol=0)
