@@ -22,7 +22,7 @@ from skip_exp.models.readouts import HeadReadout
 from skip_exp.models.shapes import shapes_of
 from skip_exp.models.sites import Keep
 from skip_exp.models.soft_prompt import SoftPromptModel
-from skip_exp.models.start import draw_weights, new_prompt
+from skip_exp.phases.build import draw_weights, new_prompt
 from skip_exp.pruning.allocate import allocate
 
 RATIO = 0.52  # of the block parameters: the paper's headline

@@ -32,7 +32,7 @@ from skip_exp.forms.registry import list_available
 from skip_exp.models.families import FAMILIES
 from skip_exp.models.shapes import random_batch
 from skip_exp.models.soft_prompt import SoftPromptModel
-from skip_exp.pruning.surgery import cut
+from skip_exp.models.surgery import cut
 from skip_exp.skill.export.onnx.runtime import INPUTS, runner
 from skip_exp.skill.export.onnx.write import to_onnx
 from skip_exp.skill.ranges import measure_ranges

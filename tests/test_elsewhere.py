@@ -15,9 +15,9 @@ from torch import Tensor
 from skip_exp import pipeline
 from skip_exp.models.shapes import shapes_of, site_sizes
 from skip_exp.models.soft_prompt import SoftPromptModel
+from skip_exp.models.surgery import cut
 from skip_exp.models.trained import train_only
 from skip_exp.phases import fit, job, tune
-from skip_exp.pruning.surgery import cut
 from skip_exp.skill.export.huggingface import to_huggingface
 from skip_exp.skill.rebuild import to_bf16
 from tests.attribution.test_every_method import METHODS, method

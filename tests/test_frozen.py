@@ -8,8 +8,8 @@ import torch
 from safetensors.torch import load_file
 
 from skip_exp import pipeline
+from skip_exp.models.surgery import cut
 from skip_exp.phases.prepare import prepare
-from skip_exp.pruning.surgery import cut
 from tests.helpers.saved import save_backbone
 from tests.helpers.tiny import KINDS, READOUT
 from tests.helpers.toy import save_toy, toy_job

@@ -17,7 +17,7 @@ from torchmetrics.functional.classification import multiclass_calibration_error
 
 from skip_exp.models.shapes import block_parameters
 from skip_exp.models.sites import Keep, Relevance, Site
-from skip_exp.pruning.surgery import cut
+from skip_exp.models.surgery import cut
 from studies.anatomy.jobs import Subject
 from studies.anatomy.neurons import draw, invert, overlap, pick, reverse
 

@@ -6,8 +6,8 @@ import torch
 from skip_exp.attribution import depth
 from skip_exp.models.families import FAMILIES
 from skip_exp.models.shapes import shapes_of
+from skip_exp.models.surgery import cut
 from skip_exp.pruning.allocate import allocate
-from skip_exp.pruning.surgery import cut
 from tests.helpers import tiny
 from tests.helpers.tiny import KINDS, READOUT, tiny_inputs, tiny_model
 

@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 from skip_exp.attribution import random
 from skip_exp.config import schema as config
 from skip_exp.models.soft_prompt import SoftPromptModel
-from skip_exp.pruning.surgery import cut
+from skip_exp.models.surgery import cut
 from tests.helpers.tiny import KINDS, tiny_batch, tiny_model
 from tests.helpers.toy import rarely
 

@@ -22,7 +22,7 @@ from skip_exp.attribution.target import true_label
 from skip_exp.models.family import AttentionBlock, FfnBlock
 from skip_exp.models.shapes import shape_of
 from skip_exp.models.soft_prompt import SoftPromptModel
-from skip_exp.pruning.surgery import cut
+from skip_exp.models.surgery import cut
 from tests.helpers.tiny import KINDS, READOUT, tiny_batch, tiny_model
 from tests.helpers.toy import rarely
 

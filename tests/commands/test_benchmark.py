@@ -15,9 +15,9 @@ from skip_exp import results
 from skip_exp.commands import benchmark
 from skip_exp.config.schema import BenchmarkConfig
 from skip_exp.models.shapes import flops
+from skip_exp.models.surgery import cut
 from skip_exp.phases import benchmark as phase
 from skip_exp.phases.benchmark import compare
-from skip_exp.pruning.surgery import cut
 from skip_exp.utils import timing
 from skip_exp.utils.files import machine_lock
 from skip_exp.utils.timing import interleave

@@ -9,12 +9,12 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
 from skip_exp.backbones.load import build_readout, load_backbone
-from skip_exp.models import lora
+from skip_exp.models import trained
 from skip_exp.models.sites import Keep
 from skip_exp.models.soft_prompt import SoftPromptModel
-from skip_exp.models.start import new_prompt
+from skip_exp.models.surgery import cut
 from skip_exp.models.trained import skill_parameters, train_only
-from skip_exp.pruning.surgery import cut
+from skip_exp.phases.build import new_prompt
 from skip_exp.skill.files import save_skill
 from skip_exp.skill.record import SkillRecord
 from tests.helpers.tiny import VOCAB, tiny_backbone
@@ -132,8 +132,8 @@ def save_tiny_skill(
     with torch.no_grad():  # as tuning would
         for parameter in skill_parameters(model).values():
             parameter.add_(torch.randn_like(parameter) * 0.01)
-    lora.merge(model.backbone)
-    if lora.factors(model.backbone):
+    trained.merge_updates(model.backbone)
+    if trained.list_factors(model.backbone):
         about = about.changed(rank=2)
     return Saved(save_skill(root / name, model, keep, about), path, model, keep, about)
 

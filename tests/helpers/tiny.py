@@ -21,7 +21,7 @@ from transformers.modeling_utils import PreTrainedModel
 from skip_exp.models.families import FAMILIES
 from skip_exp.models.readouts import HeadReadout, MlmReadout, Readout, Seq2SeqReadout
 from skip_exp.models.soft_prompt import SoftPromptModel
-from skip_exp.models.start import new_prompt
+from skip_exp.phases.build import new_prompt
 
 VOCAB, HIDDEN, LAYERS, HEADS = 50, 24, 2, 3
 KINDS = ("bert", "roberta", "modernbert", "t5", "t5_gated")

@@ -15,9 +15,9 @@ from skip_exp.errors import SkipError
 from skip_exp.models.shapes import shapes_of, site_sizes
 from skip_exp.models.sites import Keep
 from skip_exp.models.soft_prompt import SoftPromptModel
+from skip_exp.models.surgery import cut
 from skip_exp.models.trained import train_only
 from skip_exp.phases.benchmark import compare
-from skip_exp.pruning.surgery import cut
 from skip_exp.training.module import PromptTuner
 from tests.helpers.tiny import KINDS, tiny_batch, tiny_inputs, tiny_model
 from tests.helpers.watch import NOTHING, Watch

@@ -14,7 +14,7 @@ from skip_exp.models.prompts import InputPrompt, PrefixPrompt
 from skip_exp.models.readouts import ClassifierReadout, Encoded
 from skip_exp.models.shapes import shapes_of, site_sizes
 from skip_exp.models.soft_prompt import SoftPromptModel
-from skip_exp.pruning.surgery import cut
+from skip_exp.models.surgery import cut
 from tests.helpers.tiny import KINDS, READOUT, tiny_backbone, tiny_batch, tiny_inputs, tiny_model
 
 CASES = 200  # per family, a tenth of them in the normal run

@@ -13,9 +13,9 @@ from skip_exp.errors import ConfigError
 from skip_exp.models.prompts import PrefixPrompt
 from skip_exp.models.shapes import shapes_of
 from skip_exp.models.soft_prompt import SoftPromptModel
-from skip_exp.models.start import new_prompt
+from skip_exp.models.surgery import cut
 from skip_exp.models.trained import trainable_state
-from skip_exp.pruning.surgery import cut
+from skip_exp.phases.build import new_prompt
 from skip_exp.skill.export.huggingface import to_huggingface
 from skip_exp.skill.rebuild import whole_model
 from tests.helpers import tiny

@@ -6,11 +6,16 @@ import pytest
 import torch
 from torch import nn
 
-from skip_exp.models import lora
-from skip_exp.models.lora import LowRankLinear
+from skip_exp.models import trained
 from skip_exp.models.soft_prompt import SoftPromptModel
-from skip_exp.models.trained import load_trainable, skill_parameters, train_only, trainable_state
-from skip_exp.pruning.surgery import cut
+from skip_exp.models.surgery import cut
+from skip_exp.models.trained import (
+    LowRankLinear,
+    load_trainable,
+    skill_parameters,
+    train_only,
+    trainable_state,
+)
 from tests.helpers.tiny import KINDS, READOUT, tiny_inputs, tiny_model
 from tests.models.test_exactness import case, random_keep
 
@@ -26,7 +31,7 @@ def updated(model: SoftPromptModel, seed: int = 0) -> SoftPromptModel:
     generator = torch.Generator().manual_seed(seed)
     state = trainable_state(own)
     for name, tensor in state.items():
-        if name.endswith(lora.FACTORS):
+        if name.endswith(trained.FACTORS):
             state[name] = torch.randn(tensor.shape, generator=generator) * 0.2
     load_trainable(own, state)
     return own
@@ -58,23 +63,23 @@ def test_fresh_factors_change_nothing(kind: str) -> None:
     expected, own = dense(**batch), dense.copy()
     train_only(own, "lora", RANK, seed=3)
     assert torch.equal(own(**batch), expected)
-    lora.unmerge(own.backbone)
+    trained.unmerge_updates(own.backbone)
     assert torch.equal(own(**batch), expected)
     linears = [linear for block in own.blocks() for linear in block.linears()]
-    assert len(linears) == len(lora.layers(own.backbone)) > 0
+    assert len(linears) == len(trained.list_updates(own.backbone)) > 0
     sizes = sum(linear.in_features + linear.out_features for linear in linears)
-    assert sum(factor.numel() for factor in lora.factors(own.backbone)) == RANK * sizes
+    assert sum(factor.numel() for factor in trained.list_factors(own.backbone)) == RANK * sizes
     assert all(linear.lora_B.shape[1] == linear.lora_A.shape[0] == RANK for linear in linears)
-    assert not lora.layers(dense.backbone)
+    assert not trained.list_updates(dense.backbone)
     again, other = dense.copy(), dense.copy()
     train_only(again, "lora", RANK, seed=3)
     train_only(other, "lora", RANK, seed=4)
-    first, second, third = (lora.factors(m.backbone)[1] for m in (own, again, other))
+    first, second, third = (trained.list_factors(m.backbone)[1] for m in (own, again, other))
     assert first.equal(second) and not first.equal(third)
     biases = dense.copy()
     train_only(biases, "bias")
     more = skill_parameters(own).keys() - skill_parameters(biases).keys()
-    assert len(more) == 2 * len(linears) and all(name.endswith(lora.FACTORS) for name in more)
+    assert len(more) == 2 * len(linears) and all(name.endswith(trained.FACTORS) for name in more)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -85,11 +90,12 @@ def test_merged_equals_unmerged(kind: str, prompt: str) -> None:
     with torch.no_grad():
         merged = model(**batch)
         folded = model.copy()
-        lora.fold(folded.backbone)
+        trained.fold_updates(folded.backbone)
         assert torch.equal(folded(**batch), merged)
-        assert not lora.layers(folded.backbone) and not lora.factors(folded.backbone)
-        with lora.unmerge_within(model.backbone):
-            apart = model(**batch)
+        assert not trained.list_factors(folded.backbone)
+        trained.unmerge_updates(model.backbone)
+        apart = model(**batch)
+        trained.merge_updates(model.backbone)
         torch.testing.assert_close(apart, merged, atol=1e-5, rtol=1e-6)
         assert (merged - tiny_model(kind, prompt, READOUT[kind])(**batch)).abs().max() > 1e-3
         assert torch.equal(model(**batch), merged)  # merged again, exactly
@@ -103,20 +109,22 @@ def test_a_cut_cuts_the_factors(kind: str) -> None:
         del batch["labels"]
         model = updated(dense, seed)
         folded = model.copy()
-        lora.fold(folded.backbone)
+        trained.fold_updates(folded.backbone)
         smaller = cut(model, keep)
         with torch.no_grad():
             expected = cut(folded, keep)(**batch)
             torch.testing.assert_close(smaller(**batch), expected, atol=1e-5, rtol=1e-5)
-            with lora.unmerge_within(smaller.backbone):
-                torch.testing.assert_close(smaller(**batch), expected, atol=1e-5, rtol=1e-5)
+            trained.unmerge_updates(smaller.backbone)
+            torch.testing.assert_close(smaller(**batch), expected, atol=1e-5, rtol=1e-5)
+            trained.merge_updates(smaller.backbone)
         linears = zip(cut(dense, keep).blocks(), smaller.blocks(), strict=True)
         for plain, of_update in linears:
             for frozen, linear in zip(plain.linears(), of_update.linears(), strict=True):
                 assert isinstance(linear, LowRankLinear) == bool(frozen.weight.numel())
                 if isinstance(linear, LowRankLinear):
                     assert linear.base is not None and linear.base.equal(frozen.weight)
-                    assert linear.weight.equal(frozen.weight + linear.lora_B @ linear.lora_A)
+                    whole = frozen.weight + linear.lora_B @ linear.lora_A
+                    torch.testing.assert_close(linear.weight, whole)
 
 
 def test_two_cuts_are_one() -> None:
@@ -135,13 +143,13 @@ def test_a_copy_trains_factors_of_its_own() -> None:
     before = dense(**batch).detach()
     smaller = cut(dense, random_keep(dense, random.Random(0)))
     train_only(smaller, "lora", RANK)
-    layers, shared = lora.layers(smaller.backbone), lora.factors(dense.backbone)
-    assert not {id(f) for f in lora.factors(smaller.backbone)} & {id(f) for f in shared}
-    lora.unmerge(smaller.backbone)
+    layers, shared = trained.list_updates(smaller.backbone), trained.list_factors(dense.backbone)
+    assert not {id(f) for f in trained.list_factors(smaller.backbone)} & {id(f) for f in shared}
+    trained.unmerge_updates(smaller.backbone)
     smaller(**batch).sum().backward()
     assert any(layer.lora_B.grad is not None for layer in layers)
     with torch.no_grad():
         for parameter in skill_parameters(smaller).values():
             parameter.add_(0.1)
-    lora.merge(smaller.backbone)
+    trained.merge_updates(smaller.backbone)
     assert torch.equal(dense(**batch), before)

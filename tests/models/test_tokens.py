@@ -11,8 +11,7 @@ from transformers import PreTrainedTokenizerFast
 from skip_exp.backbones.load import word_pieces
 from skip_exp.errors import ConfigError, DataError
 from skip_exp.models.families import FAMILIES
-from skip_exp.models.start import new_prompt
-from skip_exp.phases.build import start_ids
+from skip_exp.phases.build import new_prompt, start_ids
 from tests.helpers import tokenizers
 from tests.helpers.tiny import tiny_backbone
 

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from skip_exp.models.soft_prompt import SoftPromptModel
+from skip_exp.models.surgery import cut
 from skip_exp.models.trained import skill_parameters, train_only
-from skip_exp.pruning.surgery import cut
 from tests.helpers.tiny import KINDS, READOUT, tiny_inputs, tiny_model
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from skip_exp import pipeline
-from skip_exp.models import lora
+from skip_exp.models import trained
 from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.models.trained import trainable_state
 from skip_exp.phases.prepare import prepare
@@ -47,10 +47,10 @@ def test_the_skill_is_the_model_that_was_scored(
 ) -> None:
     result = pipeline.run(toy_job(toy, tmp_path, "run", *QUICK, *asked))
     skill, final = Skill.load(tmp_path / "run/skill"), finals[0]
-    factors = lora.factors(final.backbone)
+    factors = trained.list_factors(final.backbone)
     assert any(factor.abs().max() > 0 for factor in factors[::2])  # every B starts at 0
     assert (skill.about.train, skill.about.rank) == ("lora", 8)
-    assert not lora.layers(skill.model)
+    assert not trained.list_updates(skill.model)
     scored = dict(final.named_parameters())
     served = dict(skill.model.named_parameters())
     assert all(served[name].equal(scored[name]) for name in served)
@@ -70,7 +70,7 @@ def test_a_tuned_model_comes_back_from_the_cache(toy: list[str], tmp_path: Path)
     merged, cached = dense.state_dict(), again.state_dict()
     assert merged.keys() == cached.keys() and all(merged[n].equal(cached[n]) for n in merged)
     state = trainable_state(dense)
-    assert sum(name.endswith(lora.FACTORS) for name in state) == 2 * 2 * 6
+    assert sum(name.endswith(trained.FACTORS) for name in state) == 2 * 2 * 6
     fresh = prepare(toy_job(toy, tmp_path, "c", *BOTH)).new_model()  # the backbone is as it was
     with torch.no_grad():
         update = dense.backbone.state_dict()["encoder.layer.0.output.dense.weight"]

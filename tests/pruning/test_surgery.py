@@ -5,8 +5,7 @@ import torch
 from torch import nn
 
 from skip_exp.models.family import AttentionBlock
-from skip_exp.models.narrow import narrow_in, narrow_out
-from skip_exp.pruning.surgery import cut
+from skip_exp.models.surgery import cut, narrow_in, narrow_out
 from tests.helpers.tiny import tiny_inputs, tiny_model
 
 pytestmark = pytest.mark.core

@@ -19,8 +19,8 @@ from skip_exp.data.batches import Batch
 from skip_exp.models.shapes import shapes_of, site_sizes
 from skip_exp.models.sites import Keep, Relevance, Site
 from skip_exp.models.soft_prompt import SoftPromptModel
+from skip_exp.models.surgery import cut
 from skip_exp.pruning.allocate import allocate
-from skip_exp.pruning.surgery import cut
 from skip_exp.utils import console
 
 Method = Callable[[SoftPromptModel, list[Batch]], Relevance]

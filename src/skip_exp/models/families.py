@@ -1,9 +1,8 @@
 """Every family by its name."""
 
 from .family import Family
-from .family_bert import Bert
+from .family_bert import Bert, Roberta, XlmRoberta
 from .family_modernbert import ModernBert
-from .family_roberta import Roberta, XlmRoberta
 from .family_t5 import T5
 
 FAMILIES: dict[str, Family] = {

@@ -155,6 +155,14 @@ def replace(module: nn.Module, by: Mapping[nn.Module, nn.Module]) -> None:
                 setattr(parent, name, by[child])
 
 
+def linear_of(weight: Tensor, bias: Tensor | None) -> nn.Linear:
+    """A linear layer with these parameters."""
+    linear = nn.Linear(1, 1, bias=False, device="meta")  # torch warns about empty ones
+    linear.out_features, linear.in_features = weight.shape
+    linear.weight, linear.bias = weight, bias  # type: ignore[assignment]
+    return linear
+
+
 def weights_of(model: nn.Module) -> dict[int, Any]:
     """The weights of ``model`` as ``copy.deepcopy`` takes them, to share what it would copy."""
     shared: dict[int, Any] = {id(p): p for p in model.parameters()}

@@ -1,4 +1,4 @@
-"""BERT (Devlin et al. 2019), and what RoBERTa shares with it."""
+"""BERT (Devlin et al. 2019), and RoBERTa and XLM-R, whose positions count from the padding id."""
 
 from functools import partial
 from typing import Any, ClassVar
@@ -7,6 +7,8 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoModel, AutoModelForMaskedLM, AutoModelForSequenceClassification
 from transformers.models.bert.modeling_bert import BertSelfAttention
+from transformers.models.roberta.modeling_roberta import RobertaSelfAttention
+from transformers.models.xlm_roberta.modeling_xlm_roberta import XLMRobertaSelfAttention
 
 from .attention import Attention
 from .family import AttentionBlock, Block, Family, FfnBlock, HFModel, Mask
@@ -74,3 +76,26 @@ class Bert(Family):
 
     def head(self, model: HFModel) -> tuple[nn.Linear, nn.Linear]:
         return model.bert.pooler.dense, model.classifier
+
+
+class Roberta(Bert):
+    """RoBERTa (Liu et al. 2019): one token type."""
+
+    name = "roberta"
+    attention: ClassVar[dict[type[nn.Module], Any]] = {RobertaSelfAttention: BertAttention}
+
+    def position_offset(self, config: Any) -> int:
+        return config.pad_token_id + 1
+
+    def word_scores(self, model: HFModel, hidden: Tensor) -> Tensor:
+        return model.lm_head(hidden)
+
+    def head(self, model: HFModel) -> tuple[nn.Linear, nn.Linear]:
+        return model.classifier.dense, model.classifier.out_proj
+
+
+class XlmRoberta(Roberta):
+    """XLM-R (Conneau et al. 2020): RoBERTa in a hundred languages, with SentencePiece."""
+
+    name = "xlm-roberta"
+    attention: ClassVar[dict[type[nn.Module], Any]] = {XLMRobertaSelfAttention: BertAttention}

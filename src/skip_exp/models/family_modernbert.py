@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from transformers.models.modernbert.modeling_modernbert import ModernBertAttention, ModernBertMLP
 
 from .attention import Attention
-from .family import HIDDEN, AttentionBlock, Block, Family, FfnBlock, HFModel, Mask
+from .family import HIDDEN, AttentionBlock, Block, Family, FfnBlock, HFModel, Mask, linear_of
 from .family_bert import Bert
 from .sites import Sublayer
 
@@ -120,17 +120,11 @@ def split(linear: nn.Linear, parts: int) -> list[nn.Linear]:
 
     Their weights and biases are views of those of ``linear``.
     """
-    weights = linear.weight.detach().chunk(parts)
-    biases = [None] * parts if linear.bias is None else linear.bias.detach().chunk(parts)
-    made = []
-    for weight, bias in zip(weights, biases, strict=True):
-        outputs, inputs = weight.shape
-        part = nn.Linear(inputs, outputs, bias=bias is not None, device="meta")
-        part.weight = nn.Parameter(weight)
-        if bias is not None:
-            part.bias = nn.Parameter(bias)
-        made.append(part)
-    return made
+    weights = [nn.Parameter(part) for part in linear.weight.detach().chunk(parts)]
+    biases: list[nn.Parameter | None] = [None] * parts
+    if linear.bias is not None:
+        biases = [nn.Parameter(part) for part in linear.bias.detach().chunk(parts)]
+    return list(map(linear_of, weights, biases))
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:

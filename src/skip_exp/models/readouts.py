@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor, nn
 
-from .family import Family, HFModel, causal_mask, key_mask
+from .family import Family, HFModel, causal_mask, key_mask, linear_of
 
 
 @dataclass(frozen=True)
@@ -106,9 +106,8 @@ class HeadReadout(Readout):
     def __init__(self, hidden: int, labels: int, pooling: str = "mean") -> None:
         super().__init__()
         self.pooling = pooling
-        self.linear = nn.Linear(hidden, labels, device="meta")
-        self.linear.weight = nn.Parameter(torch.zeros(labels, hidden))
-        self.linear.bias = nn.Parameter(torch.zeros(labels))
+        zeros = torch.zeros(labels, hidden), torch.zeros(labels)
+        self.linear = linear_of(*map(nn.Parameter, zeros))
 
     @classmethod
     def build(cls, model: HFModel, family: Family, labels: int, **about: Any) -> Self:

@@ -1,12 +1,90 @@
-"""What of a model is trained, and what a skill stores of it."""
+"""What of a model is trained, and what a skill stores of it.
+
+Linear layers may get low-rank updates (LoRA, Hu et al. 2021), trained as factors, merged to serve.
+The weight is W + alpha / rank * B @ A with alpha = rank, so the scale is 1. Outside a fit
+``weight`` is this sum, so attribution and timing see plain linear layers. During a fit W and the
+factors are applied side by side, so no gradient has the size of W. Factors have PEFT's names,
+``lora_A`` [rank, in] and ``lora_B`` [out, rank].
+"""
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .lora import FACTORS, LowRankLinear, add, merge
+from .family import linear_of, replace
 from .soft_prompt import SoftPromptModel
 
 State = dict[str, Tensor]  # a skill's own parameters, by name
+FACTORS = ("lora_A", "lora_B")
+
+
+class LowRankLinear(nn.Linear):
+    """``linear`` with an update of its weight, which starts at zero.
+
+    Attributes:
+        lora_A, lora_B: trained factors [rank, in] and [out, rank].
+        base: the frozen weight without the update; None while unmerged, when ``weight`` is it.
+    """
+
+    base: Tensor | None
+
+    def __init__(self, linear: nn.Linear, rank: int, generator: torch.Generator) -> None:
+        super().__init__(linear.in_features, linear.out_features, bias=False, device="meta")
+        self.weight, self.bias = linear.weight, linear.bias
+        reach = self.in_features**-0.5  # as PyTorch initialises a linear layer
+        a = torch.empty(rank, self.in_features).uniform_(-reach, reach, generator=generator)
+        self.lora_B = nn.Parameter(self.weight.new_zeros(self.out_features, rank))
+        self.lora_A = nn.Parameter(a.to(self.weight))
+        self.register_buffer("base", self.weight.detach(), persistent=False)
+
+    def forward(self, input: Tensor) -> Tensor:
+        out = super().forward(input)
+        if self.base is not None:
+            return out
+        return out + F.linear(F.linear(input, self.lora_A), self.lora_B)
+
+    def unmerge(self) -> None:
+        """Take the update out of the weight, exactly."""
+        if self.base is not None:
+            self.weight, self.base = nn.Parameter(self.base, requires_grad=False), None
+
+    def merge(self) -> None:
+        """Put the current update into a weight that this layer owns."""
+        base = self.weight.detach() if self.base is None else self.base
+        merged = base + self.lora_B.detach() @ self.lora_A.detach()
+        self.weight, self.base = nn.Parameter(merged, requires_grad=False), base
+
+    def plain(self) -> nn.Linear:
+        """A plain linear layer with the current weight."""
+        self.merge()
+        return linear_of(self.weight, self.bias).train(self.training)
+
+
+def list_updates(module: nn.Module) -> list[LowRankLinear]:
+    """The layers of ``module`` that have an update."""
+    return [layer for layer in module.modules() if isinstance(layer, LowRankLinear)]
+
+
+def list_factors(module: nn.Module) -> list[nn.Parameter]:
+    """The factors of every update, B before A."""
+    return [factor for layer in list_updates(module) for factor in (layer.lora_B, layer.lora_A)]
+
+
+def merge_updates(module: nn.Module) -> None:
+    """Merge every update."""
+    for layer in list_updates(module):
+        layer.merge()
+
+
+def unmerge_updates(module: nn.Module) -> None:
+    """Take every update out of its weight."""
+    for layer in list_updates(module):
+        layer.unmerge()
+
+
+def fold_updates(module: nn.Module) -> None:
+    """Replace every layer with an update by a plain one with the merged weight."""
+    replace(module, {layer: layer.plain() for layer in list_updates(module)})
 
 
 def train_only(model: SoftPromptModel, what: str, rank: int = 0, seed: int = 0) -> None:
@@ -20,15 +98,17 @@ def train_only(model: SoftPromptModel, what: str, rank: int = 0, seed: int = 0) 
             layers in use (biases and norms; BitFit, Zaken et al. 2022); ``lora``, these and
             low-rank updates of every linear of the blocks; ``layers``, prompt, readout and
             every weight of the layers in use, but not the embeddings; ``full``, every weight.
-        rank, seed: of new ``lora`` factors; rank 0 adds none.
+        rank, seed: of new ``lora`` factors; rank 0 adds none, nor do layers that have some.
     """
     model.prompt.requires_grad_(what != "none")
     model.readout.requires_grad_(what not in ("none", "prompt"))
     if what not in ("bias", "lora", "layers", "full"):
         return
     if what == "lora" and rank:
+        generator = torch.Generator().manual_seed(seed)
         linears = [linear for block in model.blocks() for linear in block.linears()]
-        add(model.backbone, linears, rank, seed)
+        bare = [x for x in linears if not isinstance(x, LowRankLinear) and x.weight.numel()]
+        replace(model.backbone, {x: LowRankLinear(x, rank, generator) for x in bare})
     copies: dict[nn.Parameter, nn.Parameter] = {}  # tied weights stay tied
     stacks = [model.backbone] if what == "full" else model.family.layers(model.backbone)
     for module in [module for stack in stacks for module in stack.modules()]:
@@ -61,4 +141,4 @@ def load_trainable(model: SoftPromptModel, state: State) -> None:
     with torch.no_grad():
         for name, tensor in state.items():
             parameters[name].copy_(tensor)
-    merge(model.backbone)
+    merge_updates(model.backbone)

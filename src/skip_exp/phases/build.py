@@ -1,12 +1,17 @@
-"""Builds the model that tune trains: a backbone with a prompt and a readout."""
+"""Builds the model that tune trains: a backbone with a prompt and a readout.
+
+The prompt starts from real tokens, the readout from random weights.
+"""
 
 import copy
 import hashlib
 from collections.abc import Callable
+from contextlib import ExitStack
+from typing import Any
 
 import lightning as L
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from skip_exp.backbones.load import Backbone, build_readout
@@ -15,10 +20,11 @@ from skip_exp.config.schema import PromptConfig
 from skip_exp.data.batches import tokenize_fast
 from skip_exp.data.rows import Rows
 from skip_exp.errors import DataError
-from skip_exp.models import lora
+from skip_exp.models.family import AttentionBlock, Family, HFModel
+from skip_exp.models.prompts import PROMPT_CLASSES, InputPrompt, PrefixPrompt, SoftPrompt
+from skip_exp.models.readouts import HeadReadout, Readout
 from skip_exp.models.soft_prompt import SoftPromptModel
-from skip_exp.models.start import draw_weights, new_prompt
-from skip_exp.models.trained import train_only
+from skip_exp.models.trained import fold_updates, train_only
 from skip_exp.phases.start import Start
 
 
@@ -71,7 +77,7 @@ def build_model(
         train_only(model, start.train, start.rank, seed)  # has whatever the start brings
         start.load_into(model)
         if settings.train != "lora":
-            lora.fold(model.backbone)  # the weights themselves are trained from here on
+            fold_updates(model.backbone)  # the weights themselves are trained from here on
     train_only(model, settings.train, settings.rank, seed)
     return model
 
@@ -105,3 +111,67 @@ def start_ids(
             raise DataError("train: no text has a token that the backbone's tokenizer knows")
         ids = torch.multinomial(weights, draws, generator=generator).tolist()
     return torch.tensor((ids * length)[:length])
+
+
+@torch.no_grad()
+def new_prompt(
+    kind: str,
+    model: HFModel,
+    family: Family,
+    ids: Tensor,
+    decoder: bool = False,
+    silent: bool = False,
+) -> SoftPrompt:
+    """Build a prompt that starts from the tokens ``ids`` [length].
+
+    A prefix starts from the keys and values that the backbone computes for them. Li & Liang (2021)
+    found such a start far better than a random one.
+
+    Args:
+        model: the backbone, prepared by ``family``.
+        decoder: whether T5's decoder gets a prefix, too.
+        silent: the values of a prefix are zero: it only takes attention from the text.
+    """
+    prompt = PROMPT_CLASSES[kind].build(model, family, len(ids), decoder)
+    words = model.get_input_embeddings().weight[ids]
+    if isinstance(prompt, InputPrompt):
+        prompt.embedding.copy_(words)
+    elif isinstance(prompt, PrefixPrompt):
+        _fill(prompt, model, family, words, silent)
+    return prompt
+
+
+def _fill(
+    prompt: PrefixPrompt, model: HFModel, family: Family, embeds: Tensor, silent: bool
+) -> None:
+    """Fill in the keys and values that the backbone computes for ``embeds`` [length, H]."""
+    projected: dict[nn.Linear, Tensor] = {}
+
+    def store(linear: nn.Linear, _inputs: Any, out: Tensor) -> None:
+        projected[linear] = out[0]
+
+    found = {block.name: block for block in family.blocks(model)}
+    blocks = [found[name] for name in prompt.names]
+    linears: list[nn.Linear] = []
+    for block in blocks:
+        assert isinstance(block, AttentionBlock)
+        block.attention.prefix = None
+        linears += block.attention.projections()[1:]
+    with ExitStack() as hooks:
+        for linear in linears:
+            hooks.enter_context(linear.register_forward_hook(store))
+        hidden = family.encode(model, embeds[None], None, None)
+        if any(name.stack == "decoder" for name in prompt.names):
+            family.decode(model, embeds[None], None, hidden, None)
+    for i, (keys, values) in enumerate(zip(prompt.keys, prompt.values, strict=True)):
+        keys.copy_(projected[linears[2 * i]].view_as(keys))
+        if not silent:
+            values.copy_(projected[linears[2 * i + 1]].view_as(values))
+
+
+def draw_weights(readout: Readout) -> None:
+    """Draw the weights of a readout that has new ones, in place."""
+    if isinstance(readout, HeadReadout):
+        readout.linear.reset_parameters()  # the draws of a seed are those that it always had
+        nn.init.normal_(readout.linear.weight, std=0.02)
+        nn.init.zeros_(readout.linear.bias)

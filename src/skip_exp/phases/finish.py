@@ -20,12 +20,11 @@ from skip_exp.config.checks import STATES
 from skip_exp.config.schema import backbone_label
 from skip_exp.data.rows import get_labels
 from skip_exp.logger.build import save_picture
-from skip_exp.models import lora
 from skip_exp.models.readouts import ClassifierReadout
 from skip_exp.models.shapes import block_parameters, flops, keep_sizes, shapes_of
 from skip_exp.models.sites import Keep
 from skip_exp.models.soft_prompt import SoftPromptModel
-from skip_exp.models.trained import skill_parameters
+from skip_exp.models.trained import fold_updates, list_factors, list_updates, skill_parameters
 from skip_exp.outcomes.registry import fit_temperature
 from skip_exp.phases.job import Job
 from skip_exp.results import (
@@ -193,7 +192,7 @@ def _parameters(model: SoftPromptModel) -> int:
     After a fit on a GPU, a model that shares its weights with the fitted one may be on two devices.
     """
     served = model.on("cpu").copy()
-    lora.fold(served.backbone)
+    fold_updates(served.backbone)
     head: Sequence[nn.Module] = ()
     if isinstance(served.readout, ClassifierReadout):  # it has a copy of the backbone's
         head = *served.family.head(served.backbone), served.family.between(served.backbone)
@@ -207,7 +206,7 @@ def skill_record(job: Job, final: SoftPromptModel, result: Result) -> SkillRecor
     if job.cfg.prune.layers is not None:  # it needs no more than these
         name = backbone_label(job.cfg.backbone.name, job.cfg.prune.layers)
         b = load_backbone(name, b.path, b.family.name, b.readout, job.cfg.prune.layers)
-    factors = lora.factors(final.backbone)
+    factors = list_factors(final.backbone)
     return SkillRecord(
         task=spec.name,
         text=spec.text,
@@ -249,7 +248,7 @@ def _name_trained(job: Job, model: SoftPromptModel) -> Any:
     for whole in ("full", "layers"):
         if whole in trained:
             return whole
-    if lora.layers(model.backbone):
+    if list_updates(model.backbone):
         return "lora"
     own = any(name.startswith("backbone.") for name in skill_parameters(model))
     return "bias" if own else (retune if retune.enabled else tune).train

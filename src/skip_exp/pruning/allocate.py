@@ -56,7 +56,7 @@ def allocate(
         layers: later layers go first, whole; None: there are none.
 
     Returns:
-        keep, see :func:`skip_exp.pruning.surgery.cut`.
+        keep, see :func:`skip_exp.models.surgery.cut`.
 
     Raises:
         ConfigError: ``sites`` and ``layers`` cannot reach ``ratio``, or an unknown choice.

@@ -9,12 +9,16 @@ from transformers import PreTrainedTokenizerBase
 
 from skip_exp.backbones.load import Backbone, build_readout, load_backbone
 from skip_exp.errors import SkipError
-from skip_exp.models import lora
 from skip_exp.models.prompts import PROMPT_CLASSES
 from skip_exp.models.sites import Keep
 from skip_exp.models.soft_prompt import SoftPromptModel
-from skip_exp.models.trained import load_trainable, skill_parameters, train_only
-from skip_exp.pruning.surgery import cut
+from skip_exp.models.surgery import cut
+from skip_exp.models.trained import (
+    fold_updates,
+    load_trainable,
+    skill_parameters,
+    train_only,
+)
 from skip_exp.skill.record import SkillRecord
 from skip_exp.utils.machine import multiplies_bf16
 
@@ -74,7 +78,7 @@ def _fill(folder: Path, model: SoftPromptModel, state: Mapping[str, Tensor]) -> 
                 f"{folder}: does not fit its backbone: {name} is {stored}, not {expected}"
             )
     load_trainable(model, dict(state))
-    lora.fold(model.backbone)
+    fold_updates(model.backbone)
 
 
 def _find_backbone(folder: Path, about: SkillRecord, backbone_path: str | Path | None) -> Backbone:

@@ -11,9 +11,8 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from skip_exp.config.groups import TaskConfig, TrainConfig
 from skip_exp.errors import SkipError
-from skip_exp.models import lora
 from skip_exp.models.soft_prompt import SoftPromptModel
-from skip_exp.models.trained import load_trainable, trainable_state
+from skip_exp.models.trained import list_factors, load_trainable, trainable_state, unmerge_updates
 from skip_exp.outcomes.registry import Outcome
 
 # Entries of a batch that are not model inputs.
@@ -59,7 +58,7 @@ class PromptTuner(L.LightningModule):
     def on_fit_start(self) -> None:
         """Enter training mode, which Lightning does not set, and unmerge low-rank updates."""
         self.train()
-        lora.unmerge(self.model.backbone)
+        unmerge_updates(self.model.backbone)
 
     def _loss(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         logits = self.model(**{k: v for k, v in batch.items() if k not in TARGETS})
@@ -120,7 +119,7 @@ class PromptTuner(L.LightningModule):
         """What is trained, with its learning rate, by the rate's key."""
         prompt = [p for p in self.model.prompt.parameters() if p.requires_grad]
         readout = [p for p in self.model.readout.parameters() if p.requires_grad]
-        factors = lora.factors(self.model.backbone)
+        factors = list_factors(self.model.backbone)
         low_rank = {id(factor) for factor in factors}
         trained = [p for p in self.model.backbone.parameters() if p.requires_grad]
         others = [p for p in trained if id(p) not in low_rank]

@@ -19,7 +19,7 @@ from skip_exp.errors import SkipError
 from skip_exp.models.prompts import NoPrompt
 from skip_exp.models.readouts import HeadReadout
 from skip_exp.models.soft_prompt import SoftPromptModel
-from skip_exp.pruning.surgery import cut
+from skip_exp.models.surgery import cut
 from skip_exp.skill.export.huggingface import to_huggingface
 from tests.helpers.saved import Saved, save_tiny_skill
 from tests.helpers.tiny import KINDS, tiny_batch, tiny_model

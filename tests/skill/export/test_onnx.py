@@ -21,7 +21,7 @@ from skip_exp.commands import predict
 from skip_exp.commands.export import main
 from skip_exp.data.batches import tokenize
 from skip_exp.errors import SkipError
-from skip_exp.pruning.surgery import cut
+from skip_exp.models.surgery import cut
 from skip_exp.skill.export.onnx import runtime, write
 from skip_exp.skill.export.onnx.write import ROUNDING, Differences, compare_onnx, examples_of
 from skip_exp.skill.ranges import measure_ranges

@@ -1,4 +1,4 @@
-"""Remove neurons from a model, in place: nothing is masked, the weights are smaller."""
+"""Cut neurons out of a model. Nothing is masked: the weights are removed."""
 
 import torch
 from torch import Tensor, nn
@@ -8,8 +8,29 @@ from .sites import Keep
 from .soft_prompt import SoftPromptModel
 
 
+def cut(model: SoftPromptModel, keep: Keep, layers: int | None = None) -> SoftPromptModel:
+    """Build a smaller copy of ``model`` with only the neurons in ``keep``.
+
+    Example:
+        >>> smaller = cut(model, {"encoder.0.ffn": torch.arange(8)})
+        >>> shapes_of(smaller)[1].units
+        8
+
+    Args:
+        model: stays as it is. Untouched weights are shared; prompt and readout are copied. The
+            prompt and the factors of low-rank updates are cut alike.
+        keep: site -> sorted indices of its units or heads. A site that is absent keeps everything.
+            The sublayer of an empty site adds only its bias.
+        layers: how many of the first layers to keep in every stack; None: all. Later ones go whole,
+            norms included, whatever ``keep`` says.
+    """
+    smaller = model.copy()
+    narrow(smaller, keep, layers)
+    return smaller
+
+
 def narrow(model: SoftPromptModel, keep: Keep, layers: int | None = None) -> None:
-    """Keep only the neurons in ``keep`` (see :func:`skip_exp.pruning.surgery.cut`)."""
+    """:func:`cut` in place."""
     if layers is not None:
         model.family.keep_first(model.backbone, layers)
         model.prompt.keep_first(layers)
@@ -34,7 +55,7 @@ def narrow(model: SoftPromptModel, keep: Keep, layers: int | None = None) -> Non
 def narrow_out(linear: nn.Linear, rows: Tensor) -> None:
     """Keep the given output units of ``linear``."""
     if len(rows) < linear.out_features:
-        for name in ("weight", "bias", "lora_B"):
+        for name in ("weight", "bias", "base", "lora_B"):
             if (x := getattr(linear, name, None)) is not None:
                 _set(linear, name, x.detach()[rows.to(x.device)])
         linear.out_features = len(rows)
@@ -43,15 +64,16 @@ def narrow_out(linear: nn.Linear, rows: Tensor) -> None:
 def narrow_in(linear: nn.Linear, columns: Tensor) -> None:
     """Keep the given input units of ``linear``; its bias stays."""
     if len(columns) < linear.in_features:
-        for name in ("weight", "lora_A"):
+        for name in ("weight", "base", "lora_A"):
             if (x := getattr(linear, name, None)) is not None:
                 _set(linear, name, x.detach()[:, columns.to(x.device)].contiguous())
         linear.in_features = len(columns)
 
 
 def _set(linear: nn.Linear, name: str, x: Tensor) -> None:
-    """Set a weight; only the factors of a low-rank update are trained."""
-    setattr(linear, name, nn.Parameter(x, requires_grad=name.startswith("lora")))
+    """Set a weight, or the buffer ``base``; only the factors of a low-rank update are trained."""
+    is_factor = name.startswith("lora")
+    setattr(linear, name, x if name == "base" else nn.Parameter(x, requires_grad=is_factor))
 
 
 class EmptyLinear(nn.Linear):
