@@ -10,9 +10,7 @@ from transformers import T5ForConditionalGeneration
 
 from skip_exp.backbones import embedded
 from skip_exp.backbones.load import Backbone, build_readout, load_backbone
-from skip_exp.config.compose import compose_config
 from skip_exp.config.schema import conf_dir
-from skip_exp.config.together import job_config
 from skip_exp.errors import ConfigError, SkipError
 from skip_exp.models.families import FAMILIES
 from skip_exp.models.prompts import InputPrompt
@@ -20,6 +18,7 @@ from skip_exp.models.readouts import READOUT_CLASSES
 from skip_exp.models.soft_prompt import SoftPromptModel
 from tests.helpers.saved import save_backbone
 from tests.helpers.tiny import tiny_backbone
+from tests.helpers.toy import composed
 
 CONFIGS = sorted(path.stem for path in (conf_dir() / "backbone").glob("*.yaml"))
 PAIRS = (
@@ -30,7 +29,7 @@ PAIRS = (
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_every_config_fits_its_family(name: str) -> None:
-    cfg = job_config(compose_config("config", ["+task=sst2", f"backbone={name}"])).backbone
+    cfg = composed("+task=sst2", f"backbone={name}", "output_dir=here").backbone
     assert cfg.name == name
     assert READOUT_CLASSES[cfg.readout].needs in FAMILIES[cfg.family].loaders
     assert cfg.readout == ("seq2seq" if cfg.family == "t5" else "head")
@@ -41,8 +40,7 @@ def test_every_config_fits_its_family(name: str) -> None:
 
 def test_a_backbone_brings_its_rates_and_a_recipe_or_the_command_may_change_them() -> None:
     def rates(*overrides: str) -> tuple[float, float]:
-        given = ["+task=sst2", "backbone=t5_mini", *overrides]
-        cfg = job_config(compose_config("config", given))
+        cfg = composed("+task=sst2", "backbone=t5_mini", "output_dir=here", *overrides)
         return cfg.tune.full_lr, cfg.retune.full_lr
 
     assert rates() == (1e-3, 1e-3)

@@ -12,14 +12,13 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from skip_exp.config.compose import compose_data
 from skip_exp.config.groups import TaskConfig
-from skip_exp.config.schema import to_object
+from skip_exp.config.schema import DataConfig, to_object
 from skip_exp.data.read import read_table
 from skip_exp.data.rows import Rows, get_labels
 from skip_exp.data.sources import load_rows
 from skip_exp.errors import ConfigError, DataError
-from tests.helpers.given import describe
+from tests.helpers.given import compose_given, describe
 
 Cells = list[tuple[Any, Any]]
 GOOD: Cells = [(f"text {i}", ("bad", "good")[i // 2 % 2]) for i in range(40)]
@@ -39,7 +38,7 @@ def lines(rows: Cells) -> bytes:
 def load(data: Any, root: Path, *overrides: str, **options: Any) -> Rows:
     """The rows of a job on ``data``, as `skip_exp.fit` reads them."""
     task = describe(data, None, root, overrides=overrides, **options)
-    reading = compose_data([each for each in overrides if each.startswith("data.")])
+    reading = to_object(compose_given(*overrides).data, DataConfig)
     return load_rows(to_object(task, TaskConfig), reading)
 
 
@@ -78,7 +77,7 @@ READ: dict[str, tuple[str, bytes, list[str], Cells]] = {
 def test_an_odd_file_is_read(tmp_path: Path, kind: str) -> None:
     name, content, options, expected = READ[kind]
     (tmp_path / name).write_bytes(content)
-    reading = compose_data(options)
+    reading = compose_given(*options).data
     table = read_table(tmp_path / name, ["text", "label"], reading.sep, reading.encoding)
     assert [(row["text"], row["label"]) for row in table.rows] == expected
     assert count(load(tmp_path / name, tmp_path, *options)) == len(expected)

@@ -1,10 +1,19 @@
 """The task of rows as `skip_exp.fit` describes it, without a job."""
 
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+from omegaconf import DictConfig
+
 from skip_exp.api.fit import compose_job
 from skip_exp.api.task import describe_task, read_given
+
+
+@cache
+def compose_given(*overrides: str) -> DictConfig:
+    """The configuration of a job without its task; once for all tests, since it takes longest."""
+    return compose_job(overrides, Path("outputs"))
 
 
 def describe(
@@ -18,5 +27,5 @@ def describe(
     overrides: Any = (),
 ) -> dict[str, Any]:
     """The config group ``task``; rows that are no file are written below ``root``."""
-    cfg = compose_job(overrides, root)
+    cfg = compose_given(*overrides)
     return describe_task(read_given(data, labels, text, label, validation, cfg), cfg, root)
