@@ -66,11 +66,6 @@ def test_the_baseline_trains_its_prompt_and_classifier_only() -> None:
 def test_captum_and_ours_score_alike() -> None:
     pytest.importorskip("captum")
     model, batches = tiny_model(), [tiny_batch(seed=0), tiny_batch(seed=1, rows=3)]
-    theirs = attribution.captum_gradients(model, batches)
-    ours = attribution.activation_gradient.scores(model, batches, **attribution.SUMMED)
-    assert theirs.keys() == ours.keys()
-    assert attribution.difference(ours, theirs) < 1e-5
-    assert not any(p.requires_grad for p in model.backbone.parameters())
     theirs = attribution.captum_integrated(model, batches, steps=6)
     score = attribution.integrated_gradients.scores
     ours = score(model, batches, steps=6, **attribution.SUMMED)

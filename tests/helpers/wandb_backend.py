@@ -1,8 +1,7 @@
 """A stub of W&B's backend on the loopback: it agrees to everything and remembers what came.
 
 It has what wandb-core needs to keep a run online: ``UpsertBucket``, addresses to put files at, the
-file stream, artifacts and alerts. It checks nothing, so that a newer client gets through as well.
-As W&B, it keeps one version of an artifact for each digest.
+file stream and alerts. It checks nothing, so that a newer client gets through as well.
 """
 
 import json
@@ -16,33 +15,6 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 ENTITY = "team"
-MANIFEST = "wandb_manifest.json"
-
-
-@dataclass
-class Artifact:
-    """One version of an artifact."""
-
-    id: str
-    told: dict[str, Any]  # input of ``CreateArtifact``
-    manifest: dict[str, Any] = field(default_factory=dict)  # contents: {file: {digest, size, ...}}
-    files: dict[str, bytes] = field(default_factory=dict)
-    committed: bool = False
-
-    @property
-    def name(self) -> str:
-        return str(self.told["artifactCollectionName"])
-
-    @property
-    def type(self) -> str:
-        return str(self.told["artifactTypeName"])
-
-    def keep(self, name: str, content: bytes) -> None:
-        """Take a file that was put: one of its own, or its manifest."""
-        if name == MANIFEST:
-            self.manifest = json.loads(content)
-        else:
-            self.files[name] = content
 
 
 @dataclass
@@ -56,7 +28,6 @@ class Run:
     files: dict[str, bytes] = field(default_factory=dict)
     exit_code: int | None = None
     alerts: list[dict[str, Any]] = field(default_factory=list)
-    logged: list[str] = field(default_factory=list)  # ids of artifacts: its outputs
 
     def told(self, variable: str) -> Any:
         """What a variable of the run was last set to; None where it never was."""
@@ -88,7 +59,6 @@ class Backend:
 
     def __init__(self) -> None:
         self.runs: dict[str, Run] = {}
-        self.artifacts: dict[str, Artifact] = {}  # by id
         self.hangs = False  # requests get no answer any more
         handler = type("Handler", (_Handler,), {"backend": self})
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
@@ -127,48 +97,7 @@ class Backend:
             case "Viewer":
                 return {"viewer": {"id": "u", "entity": ENTITY, "username": "user"}}
             case _:
-                return self._artifact(operation, given)
-
-    def _artifact(self, operation: str, given: dict[str, Any]) -> dict[str, Any]:
-        """Answers to what is asked of artifacts."""
-        about = given.get("input") or {}
-        match operation:
-            case "CreateArtifact":
-                return {"createArtifact": {"artifact": self._version(about)}}
-            case "CreateArtifactManifest":
-                at = f"{self.url}/artifact/{given['artifactID']}/{MANIFEST}"
-                file = {"id": "f", "uploadUrl": at, "uploadHeaders": []}
-                manifest = {"id": given["artifactID"], "file": file}
-                return {"createArtifactManifest": {"artifactManifest": manifest}}
-            case "CreateArtifactFiles":
-                edges = [{"node": self._place(file)} for file in about["artifactFiles"]]
-                return {"createArtifactFiles": {"files": {"edges": edges}}}
-            case "CommitArtifact":
-                self.artifacts[given["artifactID"]].committed = True
-                return {"commitArtifact": {"artifact": {"id": given["artifactID"], "digest": "d"}}}
-            case "ArtifactByID":
-                return {"artifact": _about(self.artifacts[given["id"]])}
-            case "ArtifactType":  # of an earlier one of that name
-                return {"project": None}
-            case _:
                 return {}
-
-    def _version(self, about: dict[str, Any]) -> dict[str, Any]:
-        """The version of that content: one that is there, or a new one."""
-        name, digest = about["artifactCollectionName"], about["digest"]
-        same = (a for a in self.artifacts.values() if (a.name, a.told["digest"]) == (name, digest))
-        new = Artifact(f"a{len(self.artifacts)}", about)
-        version = next(same, new)
-        self.artifacts[version.id] = version
-        self.run(about["runName"]).logged.append(version.id)
-        state = "COMMITTED" if version.committed else "PENDING"
-        sequence = {"id": name, "latestArtifact": None}
-        return {"id": version.id, "state": state, "artifactSequence": sequence}
-
-    def _place(self, file: dict[str, Any]) -> dict[str, Any]:
-        owner, name = file["artifactID"], file["name"]
-        at = {"uploadUrl": f"{self.url}/artifact/{owner}/{name}", "uploadHeaders": []}
-        return {**at, "storagePath": name, "uploadMultipartUrls": None, "artifact": {"id": owner}}
 
     def stream(self, run: Run, told: dict[str, Any]) -> None:
         for name, chunk in (told.get("files") or {}).items():
@@ -179,20 +108,6 @@ class Backend:
                 run.summary = lines[-1]
         if told.get("complete"):
             run.exit_code = told["exitcode"]
-
-
-def _about(version: Artifact) -> dict[str, Any]:
-    """What the client asks of a version that it has saved."""
-    empty = ("versionIndex", "historyStep", "commitHash", "updatedAt", "aliases")
-    project = {"id": "p", "internalId": "p", "name": "p", "entity": {"id": "e", "name": ENTITY}}
-    return {
-        **{name: version.told[name] for name in ("description", "metadata", "digest")},
-        **dict.fromkeys(empty),
-        **{"id": version.id, "state": "COMMITTED", "createdAt": "2026-01-01T00:00:00", "tags": []},
-        **{"size": 1, "fileCount": 1, "ttlDurationSeconds": -2, "ttlIsInherited": True},
-        "artifactType": {"name": version.type},
-        "artifactSequence": {"id": "s", "name": version.name, "project": project},
-    }
 
 
 def _named(query: str) -> str:
@@ -247,11 +162,8 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer(data)
 
     def do_PUT(self) -> None:
-        _, kind, owner, name = self.path.split("/", 3)
-        if kind == "artifact":
-            self.backend.artifacts[owner].keep(name, self._body())
-        else:
-            self.backend.run(owner).files[name] = self._body()
+        _, _, owner, name = self.path.split("/", 3)
+        self.backend.run(owner).files[name] = self._body()
         self._answer({})
 
     def _body(self) -> bytes:

@@ -3,7 +3,7 @@ import pytest
 from rich.console import Console
 
 from skip_exp.report import compare, tables
-from skip_exp.report.cells import SEARCHED, describe_job, front, gather, main_method, ratio_text
+from skip_exp.report.cells import SEARCHED, front, gather, main_method, ratio_text
 from skip_exp.results import Result
 from tests.helpers.fakes import failed, frame_of, grid, result
 
@@ -166,13 +166,3 @@ def test_seeds_that_found_different_ratios_are_one_cell():
     assert (cell["n"], cell["failed"]) == (1, 1)
     found = [searched(0.5, within=1.0), searched(0.5, within=2.0), searched(0.5)]
     assert sorted(gathered(found).cells["ratio"]) == [SEARCHED, SEARCHED, 0.5]
-
-
-def test_failures_in_words():
-    (run,) = gathered([failed(seed=3)]).failed.itertuples()
-    assert describe_job(run) == (
-        "sst2, minilm, activation_gradient, ratio 0.5, seed 3: prune.ratio=0.9: too much"
-    )
-    early = failed() | {"task": None, "ratio": None, "error": "no"}
-    (lost,) = gathered([early]).failed.itertuples()
-    assert describe_job(lost) == "minilm, activation_gradient, seed 1: no"

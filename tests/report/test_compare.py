@@ -132,15 +132,6 @@ def test_other_keys_that_differ_make_further_pairs(compared):
     assert row["pairs"] == 2 and row["difference"] == pytest.approx(0.15)
 
 
-def test_an_option_is_named_as_the_table_names_it(tmp_path):
-    found = [job(backbone=name) for name in ("minilm", "minilm[3 layers]")]
-    found += [job(config={"attribution": {"samples": n}}) for n in (32, 256)]
-    jobs = str(store(tmp_path, found))
-    assert main([jobs, "--by", "backbone=minilm,'minilm[3 layers]'"]) == 0
-    few, many = (f"'activation_gradient, attribution.samples={n}'" for n in (32, 256))
-    assert main([jobs, "--by", f"attribution={few},{many}"]) == 0
-
-
 def test_a_choice_is_named_as_its_command_typed_it(tmp_path):
     """A custom method, and one of a file whose function has another name."""
     found = [job(attribution="my.wanda.scores"), job(), job(attribution="random")]
@@ -214,27 +205,12 @@ def test_values_are_read_as_hydra_reads_them(tmp_path, capsys):
     assert "ffn+heads against ffn" in capsys.readouterr().out
 
 
-def test_the_table_and_the_file(folder, tmp_path, capsys):
+def test_the_table_is_a_file(folder, tmp_path):
     out = tmp_path / "compared.csv"
     assert main([str(folder), "--by", "tune.lr=0.1,0.2", "--output", str(out)]) == 0
-    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
-    assert ["sst2", "81.0", "83.0", "+2.00", "-10.71", "to", "+14.71", "0.295", "2"] in lines
-    assert ["rte", "60.0", "60.0", "+0.00", "-", "-", "1"] in lines
-    assert ["mean", "70.3", "71.3", "+1.00", "-1.48", "to", "+3.48", "0.225", "4"] in lines
     rows = pd.read_csv(out)
     assert list(rows["task"]) == ["mrpc", "rte", "sst2", MEAN]
     assert rows["difference"].tolist() == pytest.approx([0.01, 0.0, 0.02, 0.01])
-
-
-def test_a_small_p_is_no_zero(compared):
-    found = [
-        job(lr, seed=seed, final=0.5 + lr + seed / 1e5 * (lr > 0.1))
-        for seed in range(5)
-        for lr in (0.1, 0.2)
-    ]
-    (table,) = compare.make_tables(compared(found))
-    (cells,) = [list(column.cells) for column in table.columns if column.header == "p"]
-    assert cells == ["< 0.001"]
 
 
 def with_predictions(folder, *answers, true=(1, 1, 1, 1, 0, 0, 0, 0)):

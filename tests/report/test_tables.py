@@ -90,14 +90,11 @@ def test_what_is_no_plain_result_is_marked():
     assert "notes" not in lines(plain) and not warnings(gathered(plain))
 
 
-def test_markdown_and_latex():
-    text = tables.markdown(lines(result(data_is_sample=True))).splitlines()
-    assert text[0].startswith("| task | backbone | keep by | ratio | dense |")
-    assert text[1].startswith("| --- | --- | --- | ---: | ---: |")
-    assert "activation\\_gradient" in text[2]
-    text = tables.latex(lines(result(seed=1), result(seed=2)), "a_b 5%", long=True)
+def test_markdown_and_latex_escape_what_they_show():
+    rows = lines(result(seed=1), result(seed=2))
+    assert "activation\\_gradient" in tables.markdown(rows)
+    text = tables.latex(rows, "a_b 5%", long=True)
     assert r"activation\_gradient" in text and r"$\pm$" in text and r"cut \%" in text
-    assert text.count(r"\begin{longtable}{lllrrrrrrlr}") == 1
     assert r"\caption{a\_b 5\%}" in text and text.endswith("\\end{longtable}\n")
     assert tables.markdown(pd.DataFrame()) == "No results."
     assert tables.latex(pd.DataFrame(), "") == "% no results\n"

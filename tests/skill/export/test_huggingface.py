@@ -153,18 +153,6 @@ def test_what_random_cuts_leave_out(tmp_path: Path) -> None:
     compare(model, inputs("t5"), tmp_path, "one piece")
 
 
-def test_what_was_cut_is_in_no_tensor() -> None:
-    model = cut(tiny_model("t5", "prefix", "seq2seq"), {"encoder.0.ffn": torch.tensor([1, 5])})
-    keep = {"encoder.1.self.heads": torch.tensor([], dtype=torch.long)}
-    made = to_huggingface(cut(model, keep), LABELS)
-    assert made.config.kept["encoder.0.ffn"] == 2
-    assert made.config.kept["encoder.1.self.heads"] == []
-    blocks = {block.name: block for block in made.blocks()}
-    assert blocks["encoder.0.ffn"].down.weight.shape == (24, 2)
-    assert not any(linear.weight.numel() for linear in blocks["encoder.1.self"].linears())
-    assert made.backbone.lm_head.weight is made.get_input_embeddings().weight
-
-
 def test_here_it_needs_no_remote_code_and_the_skill_is_in_the_folder(alone: Any) -> None:
     out = alone[0] / "bert" / "out"
     model = AutoModelForSequenceClassification.from_pretrained(out)

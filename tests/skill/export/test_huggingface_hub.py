@@ -100,12 +100,6 @@ def test_without_a_token_nothing_is_done(
     assert not hub.root.exists() and not out.exists()
 
 
-def test_only_the_hf_format_is_pushed(saved: Saved, capsys: Any) -> None:
-    order = [str(saved.folder), str(saved.folder.parent / "out"), "--push-to-hub", "me/toy"]
-    assert main([*order, "--format", "onnx"]) == 2
-    assert "--push-to-hub: not for --format onnx" in capsys.readouterr().err
-
-
 def test_what_the_hub_says_is_one_line(saved: Saved, hub: Hub) -> None:
     hub.refusal = "not yours"
     for repo, why in (("me/toy", ".*403.*"), ("me/toy/more", ".*me/toy/more.*")):

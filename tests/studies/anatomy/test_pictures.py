@@ -40,13 +40,6 @@ def test_transfer_is_above_random_neurons_in_points():
     assert numbers(axes) == ["+20.0", "+0.0", "+5.0", "+10.0"]
 
 
-def test_a_gain_is_above_the_mean_of_the_tasks_random_draws():
-    cells = {"kept": ["x", "y"] * 2, "is_random": [False, False, True, True]}
-    table = pd.DataFrame(cells | {"score": [0.9, 0.75, 0.5, 0.7]})
-    table = table.assign(task="x", backbone="tiny", seed=1, ratio=0.9, rows=64)
-    assert pictures.gains(table)["gain"].tolist() == pytest.approx([0.3, 0.15])
-
-
 def test_area_by_hand():
     rows = [("least", 0.0, 0.8), ("least", 0.5, 0.8), ("least", 1.0, 0.4)]
     rows += [("most", 0.0, 0.8), ("most", 0.5, 0.4), ("most", 1.0, 0.4)]
