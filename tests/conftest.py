@@ -57,12 +57,17 @@ def onnx_packages() -> None:
         pytest.importorskip(package)
 
 
-@pytest.fixture(autouse=True)
-def undrawn() -> Iterator[None]:
-    """Jobs of this process do not draw their picture, which takes longer than a phase."""
-    with pytest.MonkeyPatch.context() as patched:  # a test's own is undone before its fixtures
+@pytest.fixture(autouse=True, scope="session")
+def quick() -> Iterator[None]:
+    """Jobs of this process do without what takes longer than a phase.
+
+    They draw no picture, and the ranges of activations are of few texts.
+    """
+    with pytest.MonkeyPatch.context() as patched:
         if finish := sys.modules.get("skip_exp.phases.finish"):
             patched.setattr(finish, "save_picture", lambda _, path: path.write_bytes(b"drawn"))
+        if ranges := sys.modules.get("skip_exp.skill.ranges"):
+            patched.setattr(ranges, "TEXTS", 32)
         yield
 
 

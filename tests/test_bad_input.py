@@ -58,6 +58,10 @@ WRONG = {  # command: what its line has to name
     "task.name=mine": "task.text",
     "+task=rte output_dir=x": "output_dir=x hydra.run.dir",
     "+task=rte hydra.job.chdir=true": "hydra.job.chdir=True",
+    "+task=rte hydra/launcher=submitit_slurm": "hydra/launcher=submitit_slurm -m",
+    "+task=rte hparams_search=optuna": "-m",
+    "+task=rte hparams_search=optuna -m sweep.objective=metric/final": "sweep.objective=",
+    "+task=rte hparams_search=optuna -m tune.lr=interval(0.1,20)": "tune.lr=",
 }
 FILES = {  # task files: text, and what the line has to name
     "cut off": ("name: [mine", "mine.yaml line 1"),
@@ -97,6 +101,7 @@ NOWHERE = (  # "nowhere.csv" is no file and no column
     "predict skill --file nowhere.csv",
     "predict nowhere.csv text",
     "train good.csv --text nowhere.csv",
+    "train good.csv --label label,nowhere.csv",
     "train good.csv --validation good.csv task.group=nowhere.csv",
     "compress model good.csv --label nowhere.csv",
     "evaluate SKILL good.csv --label nowhere.csv",

@@ -190,29 +190,6 @@ def test_an_edit_of_a_part_makes_another_job_and_its_own_stages_anew(place: Plac
     assert keys(place.job()) == plain  # which has no such part
 
 
-def test_an_edit_of_a_module_that_a_part_imports_counts(place: Place) -> None:
-    """In its package or beside it, also within a function; what nobody imports does not."""
-    (place.own / "mine").mkdir()
-    files = {
-        "mine/__init__.py": "",
-        "mine/part.py": "from . import near\ndef scores(model, batches):\n    import beside\n",
-        "mine/near.py": "import mine.far\n",
-        "mine/far.py": "",
-        "beside.py": "",
-        "unused.py": "",
-        "mine/unused.py": "",
-    }
-    for name, text in files.items():
-        (place.own / name).write_text(text)
-    codes = [part_code("mine.part.scores")]
-    for name in files:
-        (place.own / name).write_text(files[name] + "EDITED = True\n")
-        forget()
-        codes.append(part_code("mine.part.scores"))
-    changed = {name for i, name in enumerate(files) if codes[i] != codes[i + 1]}
-    assert changed == {*files} - {"unused.py", "mine/unused.py"}
-
-
 # --- what is refused, in one line ---------------------------------------------------------------
 
 REFUSED = (

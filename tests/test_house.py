@@ -1,7 +1,6 @@
 """The house: imports run downward only, no circles, ten files at the top."""
 
 import ast
-import shutil
 import tomllib
 from collections.abc import Iterator
 from graphlib import CycleError, TopologicalSorter
@@ -10,8 +9,6 @@ from pathlib import Path
 import pytest
 
 import skip_exp
-from skip_exp.cache import version
-from skip_exp.cache.store import stage_key
 
 PACKAGE = Path(skip_exp.__file__).parent
 # From the ground up: a room imports from those before it, and from itself.
@@ -97,37 +94,6 @@ def test_an_import_inside_a_function_says_why() -> None:
                 if isinstance(node, ast.Import | ast.ImportFrom):
                     near = lines[node.lineno - 2 : node.end_lineno]
                     assert any("#" in line for line in near), f"{name}:{node.lineno}: say why"
-
-
-def test_an_edit_of_a_room_that_computes_makes_every_stage_anew(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """An edit of what only shows does not; methods count where they are used."""
-    rooms = (*version.ROOMS, *version.METHODS, "report")
-    for room in rooms:
-        shutil.copytree(PACKAGE / room, tmp_path / room, ignore=shutil.ignore_patterns("embedded"))
-    monkeypatch.setattr(version, "__file__", str(tmp_path / "cache/version.py"))
-
-    def keys() -> tuple[str, str]:
-        for cached in (version.rooms_code, version.room_code):
-            cached.cache_clear()
-        return stage_key("fit", {"seed": 1}), version.job_code()
-
-    try:
-        before, changed = keys(), {}
-        for room in rooms:
-            (tmp_path / room / "added.py").write_text("ADDED = True\n")
-            after = keys()
-            changed[room] = (before[0] != after[0], before[1] != after[1])
-            before = after
-    finally:
-        monkeypatch.undo()
-        keys()
-    assert changed == {
-        **dict.fromkeys(version.ROOMS, (True, True)),
-        **dict.fromkeys(version.METHODS, (False, True)),
-        "report": (False, False),
-    }
 
 
 def count_statements(source: str) -> int:

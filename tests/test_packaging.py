@@ -136,15 +136,6 @@ def test_the_image_is_built_from_what_the_package_is_built_from() -> None:
     assert not [name for name in names if f"!{name}" not in ignored]
 
 
-def test_the_image_runs_the_documented_command_where_the_folder_is_mounted() -> None:
-    image = (ROOT / "Dockerfile").read_text()
-    (entry,) = re.findall(r'^ENTRYPOINT \["(.*)"\]$', image, re.MULTILINE)
-    assert entry in PROJECT["scripts"]
-    for text in (image, (ROOT / "docs/rows.md").read_text()):
-        (mounted,) = re.findall(r'docker run .* -v "\$PWD:(\S+)" skip_exp', text)
-        assert mounted == re.findall(r"^WORKDIR (\S+)$", image, re.MULTILINE)[-1]
-
-
 # --- the Makefile -------------------------------------------------------------------------------
 
 
@@ -153,17 +144,6 @@ def test_the_first_run_prunes_real_rows() -> None:
     cfg = composed(*(each for each in given.split() if "," not in each), "output_dir=here")
     raw = load_rows(cfg.task, cfg.data)
     assert raw.source.startswith("embedded:") and not raw.is_sample
-
-
-def test_a_machine_without_a_fitting_python_is_told_so(tmp_path: Path) -> None:
-    done = subprocess.run(
-        ["make", "install", "PYTHON=no-such-python", f"VENV={tmp_path}/venv"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode != 0
-    assert "error: no Python 3.11 to 3.13 with venv among: no-such-python" in done.stderr
 
 
 def test_ci_runs_targets_that_exist_and_a_job_that_needs_no_hub() -> None:

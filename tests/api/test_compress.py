@@ -151,10 +151,7 @@ def test_cutting_only_trains_nothing_and_ranks_by_what_is_lost(compress: Compres
 
 
 def test_the_command_writes_a_checkpoint(
-    tmp_path: Path,
-    rows: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path, rows: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder, unnamed = tmp_path / "mine = it's", classifier("bert")
     unnamed.config.id2label = {0: "LABEL_0", 1: "LABEL_1"}
@@ -165,12 +162,8 @@ def test_the_command_writes_a_checkpoint(
     asked = ["--out", str(out), "--no-retune", *QUICK]
     assert command.main([str(folder), str(rows), *place, *asked, "--classes", "good,bad"]) == 0
     assert json.loads((out / "config.json").read_text())["id2label"] == {"0": "good", "1": "bad"}
-    assert "retune" not in capsys.readouterr().out
-    assert (out / "config.json").is_file()
-    monkeypatch.setattr("skip_exp.api.compress.compress", None)  # refused before it
     assert command.main([str(folder), str(rows), *place, *asked]) == 2
     assert str(out) in capsys.readouterr().err
-    monkeypatch.undo()
     assert command.main([str(tmp_path / "none"), str(rows), *place]) == 2
     assert "none" in capsys.readouterr().err
 

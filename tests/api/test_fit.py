@@ -8,7 +8,6 @@ import signal
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
 from threading import Barrier
 from typing import Any
@@ -93,13 +92,6 @@ def test_the_same_rows_and_settings_again_are_answered_at_once(
     assert again.evaluate(table) == model.evaluate(table["text"].tolist(), table["label"].tolist())
     assert again.result["config"]["task"]["files"] == {"train": str(moved)}
     assert again.result["config"]["tune"] == model.result["config"]["tune"]
-
-
-def test_an_experiment_may_bring_its_backbone(toy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("skip_exp.api.fit.run", lambda cfg, *_: cfg.backbone.name)
-    fit: Any = partial(skip_exp.fit, toy / "train.csv")
-    names = fit(), fit(backbone="t5_mini"), fit(overrides=["experiment=paper"])
-    assert names == ("minilm", "t5_mini", "bert_base")
 
 
 def test_a_saved_skill_keeps_answers_and_result(model: Skill, tmp_path: Path) -> None:
@@ -371,9 +363,6 @@ def test_the_column_of_groups_is_kept(tmp_path: Path) -> None:
     assert task["group"] == "user"
     (first, *_) = Path(task["files"]["train"]).read_text().splitlines()
     assert json.loads(first) == {"text": "a", "label": 0, "user": 0}
-    rows.to_csv(tmp_path / "rows.csv", index=False)
-    own = describe(tmp_path / "rows.csv", None, tmp_path, overrides=["task.group=user"])
-    assert own["group"] == "user"
     with pytest.raises(DataError, match="'team'"):
         describe(rows, None, tmp_path, overrides=["task.group=team"])
 
@@ -450,11 +439,6 @@ def test_train_is_fit_on_the_command_line(
     assert words[2] == str(skill.parent / "conf")
     assert OverridesParser.create().parse_override(words[3]).value() == "2024"  # not a number
     assert words[5 : 5 + len(settings)] == settings
-    own = [OverridesParser.create().parse_override(each) for each in words[5 + len(settings) : -1]]
-    assert {each.key_or_group: each.value() for each in own} == {
-        "cache.dir": str(tmp_path / ".cache"),
-        "hydra.sweep.dir": str(skill.parent / "sweep"),
-    }
 
 
 def test_a_rare_label_is_given_as_the_slice_advises(settings: list[str], tmp_path: Path) -> None:

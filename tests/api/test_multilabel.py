@@ -11,7 +11,7 @@ from transformers import AutoModelForSequenceClassification
 
 import skip_exp
 from skip_exp import OnnxSkill, Skill
-from skip_exp.commands import evaluate, predict, train
+from skip_exp.commands import evaluate, predict
 from skip_exp.errors import SkipError
 from skip_exp.report.compare import bootstrap_rows
 from tests.api.test_compress import classifier
@@ -127,18 +127,6 @@ def test_onnx_answers_alike(onnx_packages: None, skill: Skill, tmp_path: Path, i
         near = pytest.approx(other["probabilities"], abs=0.1 if int8 else 1e-5)
         assert one["probabilities"] == near
         assert int8 or one["labels"] == other["labels"]
-
-
-@pytest.mark.slow  # another job
-def test_the_command_reads_columns_of_0_and_1(settings: list[str], tmp_path: Path) -> None:
-    table = [{"text": r["text"], **{n: int(n in r["labels"]) for n in NAMES}} for r in rows()]
-    pd.DataFrame(table).to_csv(tmp_path / "t.csv", index=False)
-    given = ["--label", ",".join(NAMES), "--output", str(tmp_path / "out"), "--ratio", "0.3"]
-    assert train.main([str(tmp_path / "t.csv"), *given, *settings]) == 0
-    (place,) = (tmp_path / "out").glob("*/*/skill")
-    assert evaluate.main([str(place), str(tmp_path / "t.csv")]) == 0
-    (task,) = (tmp_path / "out").glob("*/*/conf/task/t.yaml")
-    assert "multilabel: true" in task.read_text()
 
 
 @pytest.mark.slow  # another job

@@ -1,23 +1,27 @@
-"""Exact scores of two units on one text, worked out by hand, and options that are refused."""
+"""Exact scores of two units and exact targets, worked out by hand; options that are refused."""
 
+import math
 from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from skip_exp.attribution import (
     activation_gradient,
     fisher,
     integrated_gradients,
     magnitude,
+    skill_neuron,
     taylor,
 )
 from skip_exp.attribution.aggregate import Totals
 from skip_exp.attribution.observe import Tap
-from skip_exp.errors import ConfigError
+from skip_exp.attribution.target import true_label
+from skip_exp.errors import ConfigError, SkipError
 from skip_exp.models.sites import Sublayer
 from tests.helpers.hand import BATCH, S, TwoUnits, texts
+from tests.helpers.tiny import tiny_batch, tiny_model
 
 pytestmark = pytest.mark.core
 
@@ -133,3 +137,122 @@ def test_the_bias_of_a_unit_counts_in_its_magnitude() -> None:
 def test_an_option_that_is_not_allowed_is_refused(method: str, key: str, value: Any) -> None:
     with pytest.raises(ConfigError, match=rf"attribution\.options\.{key}={value}: "):
         METHODS[method](TwoUnits(), [BATCH], **{key: value})
+
+
+LOGITS = torch.tensor([[0.0, 1.0, 3.0], [2.0, -1.0, 0.5]])
+LABELS = torch.tensor([2, 1])
+TARGETS = ("probability", "log_probability", "log_odds")
+
+
+def gradient(target: str, temperature: float = 1.0, logits: torch.Tensor = LOGITS) -> torch.Tensor:
+    z = logits.clone().requires_grad_()
+    return torch.autograd.grad(true_label(z, LABELS, target, temperature).sum(), z)[0]
+
+
+def test_values_by_hand() -> None:
+    others = [math.log(1 + math.e), math.log(math.e**2 + math.e**0.5)]
+    odds = torch.tensor([3 - others[0], -1 - others[1]])
+    torch.testing.assert_close(true_label(LOGITS, LABELS, "log_odds"), odds)
+    torch.testing.assert_close(true_label(LOGITS, LABELS, "probability"), odds.sigmoid())
+    torch.testing.assert_close(true_label(LOGITS, LABELS, "log_probability"), odds.sigmoid().log())
+
+
+@pytest.mark.parametrize("temperature", [1.0, 4.0])
+def test_gradients_are_those_of_the_docstring(temperature: float) -> None:
+    p = (LOGITS / temperature).softmax(1)
+    right = torch.nn.functional.one_hot(LABELS, 3).bool()
+    own = p[right][:, None]
+    expected = {
+        "probability": torch.where(right, own * (1 - own), -own * p),
+        "log_probability": torch.where(right, 1 - own, -p),
+        "log_odds": torch.where(right, 1.0, -p / (1 - own)),
+    }
+    for target in TARGETS:
+        found = gradient(target, temperature)
+        torch.testing.assert_close(found, expected[target] / temperature)
+
+
+def test_only_the_log_odds_weigh_a_sure_text_like_any_other() -> None:
+    sure = LOGITS.clone()
+    sure[0, 2] += 40  # P is 1 to the last bit
+    for target in ("probability", "log_probability"):
+        assert gradient(target, logits=sure)[0].abs().max() < 1e-12
+    torch.testing.assert_close(gradient("log_odds", logits=sure), gradient("log_odds"))
+
+
+def test_with_two_labels_a_soft_log_probability_is_half_the_log_odds() -> None:
+    z = torch.tensor([[1.0, 9.0]], requires_grad=True)
+    label = torch.tensor([1])
+    soft = torch.autograd.grad(1e6 * true_label(z, label, "log_probability", 1e6).sum(), z)[0]
+    torch.testing.assert_close(soft, torch.tensor([[-0.5, 0.5]]), atol=1e-4, rtol=0)
+    odds = torch.autograd.grad(true_label(z, label, "log_odds").sum(), z)[0]
+    torch.testing.assert_close(odds, torch.tensor([[-1.0, 1.0]]))
+
+
+def test_bf16_logits_are_read_in_fp32() -> None:
+    assert true_label(LOGITS.bfloat16(), LABELS, "log_odds").dtype == torch.float32
+
+
+def test_of_several_labels_every_answer_counts() -> None:
+    labels = torch.tensor([[1, 0, 1], [0, 0, 0]])
+    odds = LOGITS * torch.tensor([[1, -1, 1], [-1, -1, -1]]) / 2
+    found = {target: true_label(LOGITS, labels, target, 2.0) for target in TARGETS}
+    torch.testing.assert_close(found["log_odds"], odds.sum(1))
+    torch.testing.assert_close(found["probability"], odds.sigmoid().sum(1))
+    torch.testing.assert_close(found["log_probability"], odds.sigmoid().log().sum(1))
+
+
+def score(batches: list[dict[str, Tensor]], **model: int) -> list[float]:
+    return skill_neuron.scores(TwoUnits(**model), batches)["encoder.0.ffn"].tolist()  # type: ignore[arg-type]
+
+
+def test_without_positions_of_the_prompt_by_hand() -> None:
+    """Means over the texts' positions: 1, 2 against 3, 10; baseline 4; shares above: 0 and 1/2."""
+    batch = texts([1, 1, 50], [0, 4, 50], [3, 50, 50], [9, 11, 10], labels=[0, 0, 1, 1])
+    assert score([batch]) == [0.25, 0.25]  # the second unit is twice the first
+
+
+def test_the_best_token_of_an_input_prompt_by_hand() -> None:
+    """Of two prompt tokens the first never moves, the second is lower in class 1: Acc = 0.
+    The text behind them would tell nothing."""
+    batch = texts([7, 9, 1], [7, 8, 2], [7, 2, 1], [7, 3, 2], labels=[0, 0, 1, 1])
+    assert score([batch], prompt=2) == [0.5, 0.5]
+    assert score([batch], prompt=1) == [0.0, 0.0]
+
+
+def test_one_baseline_over_all_batches() -> None:
+    first, second = texts([1], [2], labels=[0, 0]), texts([3], [10], labels=[1, 1])
+    assert score([first, second]) == [0.25, 0.25]
+
+
+def test_of_several_classes_each_counts_against_the_rest() -> None:
+    """Baseline 4; shares above: class 0 none, class 1 half, class 3 all (there is no class 2).
+    Of the rest 3/4, 1/2 and 1/4: apart by 3/4, 0 and 3/4, of which half the mean counts."""
+    batch = texts([0], [1], [2], [6], [7], [8], labels=[0, 0, 1, 1, 3, 3])
+    assert score([batch]) == [0.25, 0.25]
+    without_the_last = {name: x[:4] for name, x in batch.items()}  # baseline 9/4
+    assert score([without_the_last]) == [0.25, 0.25]
+
+
+def test_classes_of_one_text_each_do_not_make_every_neuron_perfect() -> None:
+    """Baseline 3, one text above it: apart by 1/2, 1/2 and 1, of which half the mean counts."""
+    assert score([texts([0], [1], [8], labels=[0, 1, 2])]) == pytest.approx([1 / 3, 1 / 3])
+
+
+def test_a_unit_that_never_moves_is_worth_nothing_where_a_class_is_rare() -> None:
+    assert score([texts([5], [5], [5], [5], labels=[0, 0, 0, 1])]) == [0.0, 0.0]
+
+
+def test_a_head_is_the_sum_over_its_dims_and_a_decoder_has_no_prompt() -> None:
+    model = tiny_model("t5", "input", "seq2seq")
+    found = skill_neuron.scores(model, [tiny_batch("t5", rows=n, seed=n) for n in (8, 5, 1)])
+    for site, scores in found.items():
+        assert scores.min() >= 0
+        assert scores.max() <= (0.5 * 8 if site.endswith(".heads") else 0.5)
+    assert found["encoder.1.self.heads"].max() > 0.5
+    assert found["decoder.1.ffn"].max() > 0
+
+
+def test_one_class_is_refused() -> None:
+    with pytest.raises(SkipError, match=r"raise attribution\.samples"):
+        score([texts([1], [2], labels=[1, 1])])

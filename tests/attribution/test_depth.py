@@ -1,15 +1,13 @@
 """Layer truncation: whole layers go from the end, whatever is ranked together."""
 
 import pytest
-import torch
 
 from skip_exp.attribution import depth
-from skip_exp.models.families import FAMILIES
 from skip_exp.models.shapes import shapes_of
 from skip_exp.models.surgery import cut
 from skip_exp.pruning.allocate import allocate
 from tests.helpers import tiny
-from tests.helpers.tiny import KINDS, READOUT, tiny_inputs, tiny_model
+from tests.helpers.tiny import KINDS, READOUT, tiny_model
 
 LAYERS = 6
 
@@ -55,17 +53,3 @@ def test_the_rest_of_a_ratio_narrows_the_next_layer_from_its_first_neurons() -> 
     assert [len(keep[f"encoder.{i}.ffn"]) for i in range(6)] == [20, 20, 20, 8, 0, 0]
     assert keep["encoder.3.ffn"].tolist() == list(range(12, 20))
     assert keep["encoder.3.self.heads"].tolist() == [1, 2]
-
-
-@pytest.mark.parametrize("kind", ["t5", "t5_gated"])
-@pytest.mark.usefixtures("six_layers")
-def test_a_t5_cut_so_is_the_t5_of_the_first_layers(kind: str) -> None:
-    """Nothing is left of its vanished sublayers; BERT keeps their biases and norms."""
-    whole, batch = tiny_model(kind, "input", "seq2seq"), tiny_inputs(kind)
-    shorter = tiny_model(kind, "input", "seq2seq")
-    FAMILIES["t5"].keep_first(shorter.backbone, 2)
-    keep = allocate(
-        depth.scores(whole, []), shapes_of(whole), ratio=4 / 6, sites=["ffn", "heads"], round_to=1
-    )
-    with torch.no_grad():
-        torch.testing.assert_close(cut(whole, keep)(**batch), shorter(**batch))

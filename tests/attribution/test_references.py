@@ -1,4 +1,4 @@
-"""Scores of tiny models of every family against autograd, masks, norms and Captum."""
+"""Scores of tiny models of every family against autograd, masks, norms and Captum; their hooks."""
 
 import pytest
 import torch
@@ -8,9 +8,9 @@ from skip_exp.attribution import (
     activation_gradient,
     fisher,
     integrated_gradients,
-    magnitude,
     taylor,
 )
+from skip_exp.attribution.aggregate import over_tokens
 from skip_exp.attribution.observe import (
     logits,
     observe,
@@ -22,7 +22,6 @@ from skip_exp.attribution.target import true_label
 from skip_exp.models.family import AttentionBlock, FfnBlock
 from skip_exp.models.shapes import shape_of
 from skip_exp.models.soft_prompt import SoftPromptModel
-from skip_exp.models.surgery import cut
 from tests.helpers.tiny import KINDS, READOUT, tiny_batch, tiny_model
 from tests.helpers.toy import rarely
 
@@ -207,16 +206,40 @@ def test_the_memory_bound_changes_nothing() -> None:
             torch.testing.assert_close(found[site], expected[site], atol=1e-6, rtol=1e-3)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_a_cut_changes_no_norm_of_what_it_keeps(kind: str) -> None:
-    model = tiny_model(kind)
-    before = magnitude.scores(model, [])
-    keep = {
-        b.name: torch.tensor([0, 3, 7]) for b in model.blocks() if not isinstance(b, AttentionBlock)
-    }
-    keep |= {f"{name}.heads": torch.tensor([0, 2]) for name in model.attention_blocks()}
-    after = magnitude.scores(cut(model, keep), [])
-    for site, scores in after.items():
-        block, _, kind = site.rpartition(".")
-        kept = keep[site if kind == "ffn" else f"{block}.heads"]
-        torch.testing.assert_close(scores, before[site][kept])
+def test_hooks_are_gone_after_an_error() -> None:
+    model = tiny_model()
+    with pytest.raises(RuntimeError, match="on purpose"), observe(model):
+        assert any(m._forward_pre_hooks for m in model.modules())
+        raise RuntimeError("on purpose")
+    with (
+        pytest.raises(RuntimeError),
+        replace_activation(taps(model)["encoder.0.ffn"], torch.ones(1)),
+    ):
+        logits(model, tiny_batch())
+    with pytest.raises(AttributeError), observe(model, {**taps(model), "no tap": None}):
+        pass
+    assert not any(m._forward_pre_hooks or m._forward_hooks for m in model.modules())
+
+
+@pytest.mark.parametrize("at", ["neurons", "linears"])
+def test_every_tap_is_seen_and_can_be_put_back(at: str) -> None:
+    model, batch = tiny_model("t5_gated", "prefix", "seq2seq"), tiny_batch("t5_gated")
+    with torch.no_grad():
+        with observe(model, taps(model, at)) as seen:
+            expected = logits(model, batch)
+        assert seen.keys() == taps(model, at).keys()
+        for name, tap in taps(model, at).items():
+            with replace_activation(tap, seen[name]):
+                torch.testing.assert_close(logits(model, batch), expected)
+            with replace_activation(tap, torch.zeros_like(seen[name])):
+                changed = not torch.equal(logits(model, batch), expected)
+            # One decoder step attends to itself alone, whatever its query and key say.
+            assert changed or "decoder" in name
+
+
+def test_over_tokens_ignores_padding() -> None:
+    scores = torch.tensor([[[-2.0], [-1.0], [0.0]]])
+    mask = torch.tensor([[True, True, False]])
+    assert over_tokens(scores, mask, "max").tolist() == [[-1.0]]
+    assert over_tokens(scores, mask, "sum").tolist() == [[-3.0]]
+    assert over_tokens(scores, mask, "mean").tolist() == [[-1.5]]

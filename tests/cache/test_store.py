@@ -1,12 +1,12 @@
 """A stage is computed once; a damaged entry is computed again, never believed."""
 
-import multiprocessing
-import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 
+from skip_exp.cache import version
 from skip_exp.cache.store import (
     Entry,
     Keyed,
@@ -154,28 +154,6 @@ def test_a_cache_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
     assert StageCache(None).get("tune", KEY, Counter()).hit is False
 
 
-def _slow(folder: Path) -> None:
-    def compute() -> Entry:
-        with (folder / "calls").open("a") as file:
-            file.write("x")
-        time.sleep(0.3)
-        return Entry({"x": torch.ones(1)}, {})
-
-    StageCache(folder).get("tune", KEY, compute)
-
-
-@pytest.mark.slow
-def test_processes_wait_for_each_other(tmp_path: Path) -> None:
-    spawn = multiprocessing.get_context("spawn")
-    workers = [spawn.Process(target=_slow, args=(tmp_path,)) for _ in range(3)]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join()
-        assert worker.exitcode == 0
-    assert (tmp_path / "calls").read_text() == "x"
-
-
 def test_what_a_killed_writer_left_goes(tmp_path: Path) -> None:
     mine, other = (tmp_path / "tune" / f"{n}.safetensors.1.tmp" for n in (KEY, "0" * 32))
     for path in (mine, other):
@@ -183,3 +161,131 @@ def test_what_a_killed_writer_left_goes(tmp_path: Path) -> None:
         path.touch()
     StageCache(tmp_path).get("tune", KEY, Counter())
     assert list(tmp_path.rglob("*.tmp")) == [other]  # whose lock was not held
+
+
+def forget_all() -> None:
+    for cached in (version.rooms_code, version.part_code, version.room_code, version._read):
+        cached.cache_clear()
+
+
+@pytest.fixture(autouse=True)
+def forget() -> None:
+    """Each test reads the sources anew, as a new process does."""
+    forget_all()
+
+
+@pytest.fixture
+def edited(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """``edited("data/rows.py")``: from then on, the package's file has another content."""
+    read = version._read
+
+    def edit(name: str) -> None:
+        for cached in (version.rooms_code, version.part_code, version.room_code):
+            cached.cache_clear()
+        monkeypatch.setattr(
+            version,
+            "_read",
+            lambda path: read(path) + (b"#" if str(path).endswith(f"skip_exp/{name}") else b""),
+        )
+
+    return edit
+
+
+@pytest.mark.parametrize("room", [*version.ROOMS, *version.METHODS, "report"])
+def test_an_edit_of_a_room_that_computes_makes_every_stage_anew(
+    room: str, edited: Callable[[str], None]
+) -> None:
+    """An edit of what only shows does not; methods count where they are used."""
+    before = stage_key("fit", {"seed": 1}), version.job_code()
+    edited(f"{room}/__init__.py")
+    changed = stage_key("fit", {"seed": 1}) != before[0], version.job_code() != before[1]
+    assert changed == (room in version.ROOMS, room != "report")
+
+
+@pytest.mark.parametrize("file", ["attribution/fisher.py", "attribution/observe.py"])
+def test_a_method_counts_where_it_is_used(file: str, edited: Callable[[str], None]) -> None:
+    before = version.part_code("skip_exp.attribution.fisher.scores"), version.job_code()
+    edited(file)
+    assert version.part_code("skip_exp.attribution.fisher.scores") != before[0]
+    assert version.job_code() != before[1]
+    assert version.part_code("uniform") == ""  # a part of the rooms
+
+
+@pytest.mark.parametrize("file", ["attribution/fisher.py", "pruning/allocate.py"])
+def test_every_method_counts_for_a_custom_part(
+    file: str,
+    tmp_path: Path,
+    edited: Callable[[str], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (tmp_path / "calling.py").write_text("from skip_exp.attribution.fisher import scores\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    before = version.part_code("calling.scores")
+    edited(file)
+    assert version.part_code("calling.scores") != before
+
+
+def test_the_packages_of_a_custom_part_count(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = tmp_path / "around"
+    (package / "inner").mkdir(parents=True)
+    for name in ("__init__.py", "inner/__init__.py", "inner/method.py"):
+        (package / name).write_text("")
+    monkeypatch.syspath_prepend(tmp_path)
+    found = {version.part_code("around.inner.method.scores")}
+    for file in ("__init__.py", "inner/__init__.py"):
+        (package / file).write_text("SCALE = 2\n")
+        forget_all()
+        found.add(version.part_code("around.inner.method.scores"))
+    assert len(found) == 3
+
+
+@pytest.mark.parametrize("place", ["", "site-packages"])
+def test_a_custom_part_counts_with_the_custom_modules_that_it_imports(
+    place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = tmp_path / place
+    name = "installed_package" if place else "their_package"
+    package = root / name
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text("")
+    far, helper, method = (package / f"{name}.py" for name in ("far", "scale", "method"))
+    far.write_text("SCALE = 1\n")
+    helper.write_text(f"from {name}.far import SCALE\n")
+    method.write_text("import torch\n\n\ndef scores():\n    from . import scale\n")
+    other = root / "unrelated.py"
+    other.write_text("X = 1\n")
+    monkeypatch.syspath_prepend(root)
+    first = version.part_code(f"{name}.method.scores")
+    for file, counts in ((far, True), (helper, True), (method, True), (other, False)):
+        text = file.read_text()
+        file.write_text(text + "EDITED = 1\n")
+        version.part_code.cache_clear()
+        version._read.cache_clear()
+        assert (version.part_code(f"{name}.method.scores") != first) == counts
+        file.write_text(text)
+
+
+def test_an_edit_after_the_first_key_is_not_what_this_process_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("first_part", "second_part"):
+        (tmp_path / f"{name}.py").write_text("import their_helper\n")
+    helper = tmp_path / "their_helper.py"
+    helper.write_text("SIGN = 1\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    version.part_code("first_part.x")
+    before = version.part_code("second_part.x")
+    helper.write_text("SIGN = -1\n")
+    version.part_code.cache_clear()
+    assert version.part_code("second_part.x") == before
+
+
+@pytest.mark.parametrize("source", ["def broken(:\n", ""])
+def test_a_part_that_cannot_be_imported_has_a_version_all_the_same(
+    source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "broken_part.py").write_text(source)
+    monkeypatch.syspath_prepend(tmp_path)
+    assert version.part_code("broken_part.x") and version.part_code("no_such_module.x")

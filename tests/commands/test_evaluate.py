@@ -73,11 +73,6 @@ def test_the_rows_are_not_overwritten_by_the_mistakes(
     assert file.read_text() == ROWS
 
 
-def test_a_file_without_mistakes_has_a_header(tmp_path: Path) -> None:
-    evaluate.write_errors(tmp_path / "none.csv", [])
-    assert list(pd.read_csv(tmp_path / "none.csv")) == ["true", "predicted", "probability"]
-
-
 def test_what_is_answered_is_scored(
     saved: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -108,20 +103,3 @@ def test_classes_by_hand() -> None:
     )
     assert found["b"] == pytest.approx({"precision": 0.5, "recall": 0.5, "f1": 0.5, "support": 2})
     assert set(found["c"].values()) == {0}
-
-
-def test_a_file_of_another_dialect(
-    saved: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    file = tmp_path / "test.csv"
-    file.write_text(ROWS.replace(",", "|") + "na\u00efve|negative\n", "latin-1")
-    latin, bars = "data.encoding=latin-1", "data.sep=|"
-    for wrong in ([], [bars], [latin], ["data.encoding=latin-0"], ["tune.epochs=1"]):
-        assert evaluate.main([str(saved), str(file), *wrong]) == 2
-    capsys.readouterr()
-    assert evaluate.main([str(saved), str(file), bars, "--json", latin]) == 0
-    found = json.loads(capsys.readouterr().out)
-    assert found["rows"] == 4
-    again = Skill.load(saved).evaluate(file, overrides=[bars, latin])
-    del again["errors"]
-    assert found == again

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import pandas as pd
 import pytest
 
 from skip_exp import Skill
@@ -143,13 +142,6 @@ def test_refusals(
     assert message in ended.err.replace(f"{saved}/../skill", "SKILL").replace(str(saved), "SKILL")
 
 
-def terminal(monkeypatch: pytest.MonkeyPatch, name: str) -> io.StringIO:
-    stream = io.StringIO()
-    monkeypatch.setattr(stream, "isatty", lambda: True)
-    monkeypatch.setattr(sys, name, stream)
-    return stream
-
-
 @pytest.mark.parametrize("chunk", [2, 3, 8192])
 def test_what_comes_before_a_bad_line_is_answered(
     saved: Path, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chunk: int
@@ -162,7 +154,7 @@ def test_what_comes_before_a_bad_line_is_answered(
 
 
 def test_a_terminal_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    terminal(monkeypatch, "stdin")
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
     assert main([str(tmp_path)]) == 2
 
 
@@ -174,29 +166,27 @@ def test_nothing_but_answers_is_written_and_a_closed_pipe_is_no_error(saved: Pat
     assert json.loads(done.stdout)["label"] in ("negative", "positive")
 
 
-ROWS = [{"id": 7, "sentence": "a dull film", "label": "negative"}, {"id": 8, "sentence": "warm"}]
+CSV = 'id,label,sentence\n7,negative,"a dull\nfilm"\n8,,warm\n'
+JSON = (
+    '[{"id": 7, "sentence": "a dull\\nfilm", "label": "negative"}, {"id": 8, "sentence": "warm"}]'
+)
 
 
-@pytest.mark.parametrize("suffix", ["csv", "CSV", "jsonl", "json", "parquet"])
-def test_a_table_is_read_by_its_columns(saved: Path, run: Run, tmp_path: Path, suffix: str) -> None:
-    file, table = tmp_path / f"rows.{suffix}", pd.DataFrame(ROWS)
-    suffix = suffix.lower()
-    if suffix == "csv":
-        file.write_text('id,label,sentence\n7,negative,"a dull\nfilm"\n8,,warm\n')
-    elif suffix == "parquet":
-        table.to_parquet(file)
-    else:
-        table.to_json(file, orient="records", lines=suffix == "jsonl")
+@pytest.mark.parametrize(
+    ("name", "content", "ids"), [("rows.CSV", CSV, ("7", "8")), ("rows.json", JSON, (7, 8))]
+)
+def test_a_table_is_read_by_its_columns(
+    saved: Path, run: Run, tmp_path: Path, name: str, content: str, ids: tuple[Any, Any]
+) -> None:
+    file = tmp_path / name
+    file.write_text(content)
     ended = run(saved, "--file", file, "--with", "id", "--with", "label")
-    assert ended.code == 0
-    is_csv = suffix == "csv"
-    ids = ("7", "8") if is_csv else (7, 8)
     beside = [
         {"row": number, "columns": {"id": id, "label": label}}
         for number, id, label in zip((1, 2), ids, ("negative", None), strict=True)
     ]
-    texts = ["a dull\nfilm" if is_csv else "a dull film", "warm"]
-    answers = printed(Skill.load(saved).predict(texts))
+    answers = printed(Skill.load(saved).predict(["a dull\nfilm", "warm"]))
+    assert ended.code == 0
     assert ended.answers == [a | b for a, b in zip(beside, answers, strict=True)]
     assert not any("columns" in answer for answer in run(saved, "--file", file).answers)
 

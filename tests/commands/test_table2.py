@@ -7,7 +7,7 @@ import pytest
 from skip_exp.commands import table2
 from skip_exp.config import schema
 from skip_exp.errors import SkipError
-from skip_exp.report.reconstruction import REHEARSAL, Asked, caption, rows, to_latex, to_markdown
+from skip_exp.report.reconstruction import REHEARSAL, Asked, rows, to_latex, to_markdown
 from skip_exp.utils import hub
 from tests.helpers.fakes import failed, frame_of, result, store
 
@@ -140,20 +140,6 @@ def test_other_settings_are_lines_of_their_own():
         *["trainer.precision=32-true"] * 3,
         *["trainer.precision=bf16-mixed"] * 3,
     ]
-
-
-def test_caption():
-    timing = {"batch": 32, "seq_len": 128, "dtype": "float32", "device": "cpu", "threads": 2}
-    versions = [{"code": "a"}, {"code": "b"}]
-    found = [
-        answer(job, latency=timing | {"speedup": 2}, versions=each)
-        for job, each in zip(JOBS, versions, strict=False)
-    ]
-    text = caption(ASKED, answers(found))
-    assert text.startswith("Table 2, reconstructed.")
-    for part in ("because.", "batch 32, 128 tokens, float32, cpu, 2 threads", "INCOMPLETE: 6 of 8"):
-        assert part in text
-    assert "MIXED" in text and "MIXED" not in caption(ASKED, answers(found[:1]))
 
 
 def test_a_rehearsal_is_never_titled_table_2():

@@ -1,12 +1,19 @@
 import logging
+from collections import Counter
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
-from transformers import PreTrainedTokenizerFast
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from skip_exp.data.batches import answer_all, batch_by_length, collate, tokenize
+from skip_exp.backbones.embedded import find_embedded_folder
+from skip_exp.backbones.load import load_backbone
+from skip_exp.data.augment import NEAR, copies_of, near_words, whole_words, word_tokens
+from skip_exp.data.batches import UNLABELLED, answer_all, batch_by_length, collate, tokenize
 from skip_exp.data.module import draw_rows, encode
 from skip_exp.data.rows import Rows
 from skip_exp.errors import ConfigError
@@ -132,3 +139,76 @@ def test_all_but_the_train_rows_stays(tokenizer: PreTrainedTokenizerFast) -> Non
     assert draw_rows(task, 36, seed=1) is draw_rows(task, 99, seed=1) is task
     with pytest.raises(ConfigError, match=r"^data\.train_rows=1: "):  # a single label
         draw_rows(task, 1, seed=1)
+
+
+TEXT = "The movie was wonderful, and the transactions' unhappiness was boring."
+
+
+def test_near_words_by_hand() -> None:
+    """Words 0, 1, 3 and 4 of five ids; by angle 0 is nearest to 3, then 1, then 4."""
+    embedding = torch.tensor([[1.0, 0], [0, 1], [1, 0.01], [5, 1], [-1, 0]])
+    near = near_words(embedding, np.array([True, True, False, True, True]), np.array([0, 4]))
+    assert near.tolist() == [[3, 1, 4], [1, 3, 0]]
+    added = np.array([True, True, False, True, True, True])  # a token without a row
+    assert np.array_equal(near_words(embedding, added, np.array([0, 4])), near)
+
+
+def test_whole_words_by_hand() -> None:
+    starts = np.array([False, True, True, False])  # special, "good", "bad", "##ness"
+    inside = np.array([False, False, False, True])
+    assert whole_words(np.array([0, 1, 2, 3, 1, 0]), starts, inside).tolist() == [1, 4]
+
+
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [
+        ("minilm", "good resume naive dog film price end"),  # it drops accents
+        ("roberta_mini", "dog film end"),  # the first word has no mark; € is split
+        ("t5_mini", "good resume naive dog film end"),
+    ],
+)
+def test_a_part_of_a_word_is_no_word(name: str, found: str) -> None:
+    from transformers import AutoTokenizer
+
+    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(find_embedded_folder(name))
+    text = "good b2b résumé naïve mp3 h2o dog's film, price€ end."
+    ids = np.asarray(tokenizer(text)["input_ids"])
+    places = whole_words(ids, *word_tokens(tokenizer))
+    words = [tokenizer.decode(ids[i]).strip() for i in places]
+    assert [word for word in words if len(word) > 2] == found.split()
+
+
+def test_a_vocabulary_with_a_gap() -> None:
+    model = WordLevel({"[UNK]": 0, "good": 1, "bad": 4}, unk_token="[UNK]")
+    own = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(model), unk_token="[UNK]")
+    starts, inside = word_tokens(own)
+    assert starts.tolist() == [False, True, False, False, True] and not inside.any()
+
+
+def test_copies_of_texts() -> None:
+    backbone = load_backbone("minilm", "embedded:minilm", "bert", "head")
+    tokenizer = backbone.tokenizer
+    ids = tokenizer(TEXT)["input_ids"]
+    rows = [{"input_ids": ids, "label": 1}, {"input_ids": ids, "label": 0}]
+    embedding = backbone.model.get_input_embeddings().weight
+    copies = copies_of(rows, tokenizer, embedding, copies=200, seed=1)
+    assert len(copies) == 400
+    assert {row["label"] for row in copies} == {UNLABELLED}
+    assert {len(row["input_ids"]) for row in copies} == {len(ids)}
+    places = set(whole_words(np.asarray(ids), *word_tokens(tokenizer)).tolist())
+    changed = Counter(
+        i for row in copies for i, new in enumerate(row["input_ids"]) if new != ids[i]
+    )
+    assert set(changed) == places
+    assert sum(changed.values()) / (400 * len(places)) == pytest.approx(0.25, abs=0.03)
+    assert len({row["input_ids"][2] for row in copies}) == 1 + NEAR
+    assert copies == copies_of(rows, tokenizer, embedding, copies=200, seed=1)
+    assert copies != copies_of(rows, tokenizer, embedding, copies=200, seed=2)
+
+
+def test_rows_without_words_stay_as_they_are() -> None:
+    backbone = load_backbone("minilm", "embedded:minilm", "bert", "head")
+    rows = [{"input_ids": backbone.tokenizer("?! 7")["input_ids"], "label": 1}]
+    embedding = backbone.model.get_input_embeddings().weight
+    (copy,) = copies_of(rows, backbone.tokenizer, embedding, copies=1, seed=1)
+    assert copy["input_ids"] == rows[0]["input_ids"]

@@ -169,29 +169,24 @@ def test_a_hub_that_fails_is_never_replaced_by_a_stand_in(monkeypatch: pytest.Mo
         load(spec(hub=HUB), "auto")
 
 
+@pytest.mark.parametrize(
+    ("published", "expected"),
+    [
+        (["no", "yes"], [0, 1, 0]),
+        (["yes", "no"], [1, 0, 1]),
+        (["bad", "good"], [0, 1, 0]),  # the task has names of its own: in label order
+    ],
+)
 def test_labels_of_the_hub_count_by_name_where_the_names_are_the_tasks(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, published: list[str], expected: list[int]
 ) -> None:
-    """In another order than the task's; -1, as unlabelled rows have it, stays none of them."""
-
-    def published(labels: list[str]) -> None:
-        features = datasets.Features(
-            s=datasets.Value("string"), label=datasets.ClassLabel(names=labels)
-        )
-        split = datasets.Dataset.from_list(rows(20), features=features)
-        data = datasets.DatasetDict(train=split, validation=split)
-        monkeypatch.setattr(datasets, "load_dataset", lambda *_: data)
-
-    def labels(task: TaskConfig) -> list[int]:
-        return get_labels(load(task, "hub").train)[:3]
-
+    label = datasets.ClassLabel(names=published)
+    features = datasets.Features(s=datasets.Value("string"), label=label)
+    split = datasets.Dataset.from_list(rows(20), features=features)
     reachable_hub(monkeypatch)
-    published(["no", "yes"])
-    assert labels(spec(hub=HUB)) == [0, 1, 0]
-    published(["yes", "no"])
-    assert labels(spec(hub=HUB)) == [1, 0, 1]
-    published(["bad", "good"])  # the task has names of its own: in label order
-    assert labels(spec(hub=HUB)) == [0, 1, 0]
+    data = datasets.DatasetDict(train=split, validation=split)
+    monkeypatch.setattr(datasets, "load_dataset", lambda *_: data)
+    assert get_labels(load(spec(hub=HUB), "hub").train)[:3] == expected
 
 
 @pytest.mark.parametrize(

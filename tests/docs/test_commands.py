@@ -1,4 +1,4 @@
-"""Every command of the pages: run on a tiny job, composed, or marked with what it needs."""
+"""Every command of the pages: run on a tiny job, composed, or marked with what it needs; links."""
 
 import importlib.util
 import re
@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 from hydra import compose, initialize_config_dir
 from hydra._internal.utils import get_args_parser
@@ -231,3 +232,48 @@ def test_what_is_marked_has_the_flags_that_it_is_given(
     assert run_module(command.program, ["--help"]) == 0
     shown = capsys.readouterr().out
     assert all(word in shown for word in command.arguments if word.startswith("--"))
+
+
+ALL = sorted(
+    [
+        *ROOT.glob("*.md"),
+        *ROOT.glob("docs/**/*.md"),
+        *ROOT.glob("src/**/*.md"),
+        *ROOT.glob("studies/*.md"),
+        *ROOT.glob("benchmarks/*.md"),
+    ]
+)
+LINK = re.compile(r"\]\(([^)\s]+)\)")
+
+
+def test_what_a_page_links_to_exists() -> None:
+    for page in ALL:
+        for link in LINK.findall(page.read_text(encoding="utf-8")):
+            path, _, part = link.partition("#")
+            if re.match(r"[a-z]+:", link):
+                continue
+            there = (page.parent / path).resolve() if path else page
+            assert there.exists(), f"{page}: {link}"
+            assert not part or there.suffix != ".md" or part in anchors(there), f"{page}: {link}"
+
+
+def anchors(page: Path) -> set[str]:
+    """The names that GitHub gives to a page's headings."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", each.lower()).replace(" ", "-") for each in headings}
+
+
+def test_the_readme_is_one_page() -> None:
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 100
+
+
+def test_every_csv_file_is_linked() -> None:
+    pages = "".join(page.read_text(encoding="utf-8") for page in ROOT.glob("studies/*.md"))
+    for file in (ROOT / "studies/results").rglob("*.csv"):
+        assert f"]({file.relative_to(ROOT / 'studies').as_posix()})" in pages
+
+
+def test_every_speed_up_has_a_file_with_its_rows_or_the_commit_that_has_it() -> None:
+    for source in pd.read_csv(ROOT / "studies/speedups.csv")["source"]:
+        name, _, commit = source.partition(" at commit ")
+        assert commit or (ROOT / "studies" / name).is_file()

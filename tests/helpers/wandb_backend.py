@@ -96,6 +96,10 @@ class Backend:
                 return {"notifyScriptableRunAlert": {"success": True}}
             case "Viewer":
                 return {"viewer": {"id": "u", "entity": ENTITY, "username": "user"}}
+            case "CreateArtifact":  # as one that is there already: its files are not asked for
+                sequence = {"id": "s", "latestArtifact": None}
+                artifact = {"id": "a", "state": "COMMITTED", "artifactSequence": sequence}
+                return {"createArtifact": {"artifact": artifact}}
             case _:
                 return {}
 

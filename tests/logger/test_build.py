@@ -1,4 +1,4 @@
-"""W&B: a whole offline run, read back with W&B's own tool; the other loggers beside it."""
+"""W&B: a whole offline run, read back with W&B's own tool; other loggers, and the picture."""
 
 import json
 import subprocess
@@ -262,3 +262,27 @@ def test_mlflow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert run.data.metrics["metric/final"] == stored["metric"]["final"]
     assert run.data.metrics["tune/select_accuracy"] == 0.5
     assert run.data.params["tune/train"] == "prompt_readout"
+
+
+SITES = {
+    "encoder.0.ffn": [8, 16],
+    "encoder.0.self.heads": [3, 4],
+    "encoder.1.ffn": [0, 16],
+    "encoder.1.self.heads": [4, 4],
+    "decoder.0.cross.heads": [1, 4],
+}
+
+
+def test_the_picture_has_a_cell_per_site() -> None:
+    axes = build.draw_kept(SITES).axes[0]
+    assert [label.get_text() for label in axes.get_yticklabels()] == [
+        "decoder cross heads",
+        "encoder ffn",
+        "encoder self heads",
+    ]
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["1", "2"]
+    assert sorted(text.get_text() for text in axes.texts) == ["0", "1", "3", "4", "8"]
+    shares = axes.images[0].get_array()
+    assert shares is not None
+    assert shares[1].tolist() == [0.5, 0.0]
+    assert shares[2].tolist() == [0.75, 1.0]

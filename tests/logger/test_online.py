@@ -101,10 +101,6 @@ def test_every_job_is_a_run_of_its_own(swept: Swept) -> None:
         assert re.fullmatch("[0-9a-f]{40}", run.told("commit"))
         config = {key: result["config"][key] for key in run.config if key not in ("_wandb", "task")}
         assert {"tune", "prune", "seed", "cache", "output_dir"} <= config.keys()
-        trainer = {key: x for key, x in config["trainer"].items() if x != {}}
-        if run is done:  # a failed job's result has the settings as they were asked for
-            # W&B keeps no empty mapping, such as trainer.extra.
-            assert {key: run.config[key] for key in config} == config | {"trainer": trainer}
         assert run.config["task"]["labels"] == ["bad", "good"]
         assert re.search(rf"W&B: http://\S+/{run.id}\n", swept.out)
     assert re.fullmatch(r"sweep-[0-9a-f]{8}", str(done.told("groupName")))

@@ -1,25 +1,29 @@
-"""The skill that a job leaves is the model that it scored, whichever phase trained what."""
+"""The skill that a job leaves is the model that it scored, whatever was trained or cut."""
 
 import csv
-from copy import deepcopy
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
 import torch
 
-from skip_exp import pipeline
+from skip_exp import SkipForSequenceClassification, pipeline
 from skip_exp.backbones.load import load_backbone
+from skip_exp.commands.benchmark import retime
+from skip_exp.models import trained
+from skip_exp.models.shapes import shapes_of
 from skip_exp.models.soft_prompt import SoftPromptModel
-from skip_exp.models.trained import train_only
+from skip_exp.models.trained import trainable_state
 from skip_exp.outcomes import registry
-from skip_exp.phases.finish import count_params
+from skip_exp.phases.prepare import prepare
 from skip_exp.phases.test import _reorder
+from skip_exp.phases.tune import tune
+from skip_exp.report import frame, tables
 from skip_exp.results import PREDICTIONS
 from skip_exp.skill.files import read_skill
 from skip_exp.skill.skill import Skill
-from tests.helpers.tiny import tiny_model
-from tests.helpers.toy import toy_job
+from tests.helpers.toy import SMALL, rarely, toy_job
 
 
 @pytest.mark.parametrize(
@@ -89,12 +93,116 @@ def test_logits_come_back_in_the_order_of_the_rows() -> None:
     assert _reorder(by_length, rows).flatten().tolist() == [0, 1, 2, 3]
 
 
-def test_parameters_are_counted_on_one_device(monkeypatch: pytest.MonkeyPatch) -> None:
-    model = tiny_model().copy()
-    train_only(model, "lora", rank=2)
-    counted = count_params(model, model)
-    for name, parameter in model.backbone.named_parameters():
-        if name.endswith("lora_A"):
-            parameter.data = parameter.double()  # stands in for a second device
-    monkeypatch.setattr(SoftPromptModel, "on", lambda self, _: deepcopy(self).float())
-    assert count_params(model, model) == counted
+QUICK = ["tune.lora_lr=0.02", "retune.lora_lr=0.02", "retune.budget=0", "retune.epochs=2"]
+BOTH = ["tune.train=lora", "retune.train=lora", *QUICK]
+
+
+@pytest.fixture
+def finals(monkeypatch: pytest.MonkeyPatch) -> list[SoftPromptModel]:
+    """The final model of every job."""
+    found: list[SoftPromptModel] = []
+    finish = pipeline.finish
+
+    def noted(*given: Any, **models: Any) -> Any:
+        found.append(models["final"])
+        return finish(*given, **models)
+
+    monkeypatch.setattr(pipeline, "finish", noted)
+    return found
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        [*BOTH, "retune.lr=0.1", "prune.ratio=0"],  # the dense model's as many updates
+        *rarely(["tune.train=lora", "prune.ratio=0.5"], [*BOTH, "prune.ratio=0.5"]),
+        [*BOTH, "prune.ratio=0.7", "retune.copies=2"],
+        ["experiment=lora"],
+    ],
+)
+def test_the_skill_is_the_model_that_was_scored(
+    toy: list[str], tmp_path: Path, asked: list[str], finals: list[SoftPromptModel]
+) -> None:
+    result = pipeline.run(toy_job(toy, tmp_path, "run", *QUICK, *asked))
+    skill, final = Skill.load(tmp_path / "run/skill"), finals[0]
+    factors = trained.list_factors(final.backbone)
+    assert any(factor.abs().max() > 0 for factor in factors[::2])  # every B starts at 0
+    assert (skill.about.train, skill.about.rank) == ("lora", 8)
+    assert not trained.list_updates(skill.model)
+    scored = dict(final.named_parameters())
+    served = dict(skill.model.named_parameters())
+    assert all(served[name].equal(scored[name]) for name in served)
+    # Merged, they are no parameters any more.
+    assert result["params"]["all_after"] == sum(p.numel() for p in served.values())
+    if asked[-1] == "prune.ratio=0":
+        assert result["params"]["all_before"] == result["params"]["all_after"]
+        # Two layers: q, k, v and o of 24 to 24, FFN of 24 to 20 and back.
+        assert sum(f.numel() for f in factors) == 8 * 2 * (4 * (24 + 24) + 2 * (24 + 20))
+
+
+def test_a_tuned_model_comes_back_from_the_cache(toy: list[str], tmp_path: Path) -> None:
+    jobs = [prepare(toy_job(toy, tmp_path, name, *BOTH)) for name in ("a", "b")]
+    (first, missed), (second, hit) = (tune(job) for job in jobs)
+    assert (missed, hit) == ("miss", "hit")
+    dense, again = first.value, second.value
+    merged, cached = dense.state_dict(), again.state_dict()
+    assert merged.keys() == cached.keys() and all(merged[n].equal(cached[n]) for n in merged)
+    state = trainable_state(dense)
+    assert sum(name.endswith(trained.FACTORS) for name in state) == 2 * 2 * 6
+    fresh = prepare(toy_job(toy, tmp_path, "c", *BOTH)).new_model()  # the backbone is as it was
+    with torch.no_grad():
+        update = dense.backbone.state_dict()["encoder.layer.0.output.dense.weight"]
+        assert not update.equal(fresh.backbone.state_dict()["encoder.layer.0.output.dense.weight"])
+
+
+@pytest.mark.slow
+def test_a_part_of_a_backbone_is_compared_with_the_whole(toy: list[str], tmp_path: Path) -> None:
+    more = ["attribution=magnitude", "prune.ratio=0", "benchmark.enabled=true"]
+    whole = pipeline.run(cfg := toy_job(toy, tmp_path, "whole", *more))
+    half = pipeline.run(toy_job(toy, tmp_path, "half", *more, "backbone.layers=1"))
+    assert (whole["backbone"], half["backbone"]) == ("tiny", "tiny[1 layer]")
+    assert half["cache"] == {"tune": "miss", "attribution": "miss"}
+    before, after = (half["params"][f"block_{when}"] for when in ("before", "after"))
+    assert before == whole["params"]["block_before"] == 2 * after
+    assert half["params"]["block_pruned"] == 0.5
+    assert 0 < half["params"]["all_pruned"] < 0.5
+    assert (half["ratio"], half["ratio_reached"]) == (0, 0)
+    assert half["flops"]["before"] == whole["flops"]["before"] > 1.5 * half["flops"]["after"]
+    skill = Skill.load(tmp_path / "half/skill")
+    assert skill.about.backbone.name == "tiny[1 layer]"
+    assert {shape.name.layer for shape in shapes_of(skill.model)} == {0}
+    assert retime(tmp_path / "half/result.json")["dense_ms"] > 0
+    notes = tables.job_notes(frame.load([tmp_path / "half"]))
+    assert "reached" not in notes[0]
+    every = prepare(toy_job(toy, tmp_path, "every", *more, "backbone.layers=2"))
+    assert every.backbone.content_hash == prepare(cfg).backbone.content_hash  # one tuned prompt
+    assert every.key != whole["job_id"]
+
+
+def test_a_part_can_be_cut_like_a_whole(toy: list[str], tmp_path: Path) -> None:
+    cfg = toy_job(toy, tmp_path, "job", "backbone.layers=1", "prune.ratio=0.5")
+    result = pipeline.run(cfg)
+    assert result["ratio_reached"] == pytest.approx(0.5, abs=0.1)
+    assert result["params"]["block_pruned"] == pytest.approx(0.75, abs=0.05)
+    assert set(result["keep_sizes"]) == {"encoder.0.ffn", "encoder.0.self.heads"}
+
+
+@pytest.mark.parametrize("recipe", ["skip", "skip retune.train=lora", "strong"])
+def test_later_layers_go_after_tuning(toy: list[str], tmp_path: Path, recipe: str) -> None:
+    """They count towards the ratio, and the skill and its exports do without them."""
+    own = [*f"experiment={recipe}".split(), *SMALL, "tune.epochs=1", "retune.epochs=1"]
+    own += ["retune.copies=1", "prune.layers=1", "prune.ratio=0.7"]
+    result = pipeline.run(toy_job(toy, tmp_path, "job", *own))
+    assert result["ratio_reached"] == result["params"]["block_pruned"] <= 0.7
+    assert result["ratio_reached"] > 0.6 and result["config"]["prune"]["layers"] == 1
+    left = {site: kept for site, (kept, _) in result["keep_sizes"].items()}
+    assert left["encoder.1.ffn"] == left["encoder.1.self.heads"] == 0 < left["encoder.0.ffn"]
+    skill, texts = Skill.load(tmp_path / "job/skill"), ["the plot was warm", "bad"]
+    rows = dict(each.split("=", 1) for each in toy)["+task.files.validation"]
+    assert skill.evaluate(rows)["accuracy"] == pytest.approx(result["metric"]["final"])
+    alone = SkipForSequenceClassification.from_pretrained(skill.export(tmp_path / "hf"))
+    assert alone.config.backbone["num_hidden_layers"] == len(alone.blocks()) / 2 == 1
+    inputs = skill.tokenizer(texts, return_tensors="pt", padding=True)
+    with torch.no_grad():
+        torch.testing.assert_close(alone(**inputs).logits, skill.model(**inputs))
+    assert retime(tmp_path / "job/result.json")["dense_ms"] > 0

@@ -1,6 +1,7 @@
-"""A finished job is the last stage, and everything that counts makes another job."""
+"""A finished job is the last stage; all that counts makes another one; inputs are read once."""
 
 import os
+import random
 import shutil
 from collections.abc import Callable
 from functools import partial
@@ -11,12 +12,22 @@ import pytest
 import torch
 
 from skip_exp import pipeline, results
+from skip_exp.cache.store import Keyed, stage_key
 from skip_exp.commands import predict
+from skip_exp.data import sources
 from skip_exp.errors import SkipError
-from skip_exp.models.shapes import shapes_of
-from skip_exp.phases import benchmark
+from skip_exp.models.shapes import shapes_of, site_sizes
+from skip_exp.models.sites import Relevance
+from skip_exp.models.soft_prompt import SoftPromptModel
+from skip_exp.phases import benchmark, fit
+from skip_exp.phases import job as jobs
+from skip_exp.phases.attribute import attribute
 from skip_exp.phases.prepare import prepare
+from skip_exp.phases.prune import prune
+from skip_exp.phases.retune import ask_teacher
+from skip_exp.pruning.allocate import Group
 from skip_exp.skill.record import RECORD
+from tests.helpers.saved import save_backbone
 from tests.helpers.toy import save_toy, toy_job
 
 Make = Callable[..., Any]
@@ -108,11 +119,6 @@ def test_another_jobs_folder_is_refused_before_any_work(job: Make, tmp_path: Pat
     assert before == {path: path.read_bytes() for path in before}
 
 
-@pytest.mark.parametrize(("one", "same"), [("0.30000000000000004", "0.3"), ("0", "0.0")])
-def test_a_ratio_is_the_same_job_however_it_is_written(job: Make, one: str, same: str) -> None:
-    assert len({prepare(job(f"prune.ratio={ratio}")).key for ratio in (one, same)}) == 1
-
-
 @pytest.fixture
 def timed(job: Make, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[Any, int]]:
     """``timed(contended=False)``: a job's stored latency by an invented clock, and its calls."""
@@ -165,3 +171,114 @@ def test_what_the_clock_ended_is_not_kept_nor_what_used_it(
     short = [*QUICK, "+trainer.extra.max_time=00:00:30:00"]
     pipeline.run(toy_job(done[0], tmp_path, "short", *short))
     assert [*tmp_path.glob("cache/jobs/*.safetensors")]
+
+
+def scores_by_chance(model: SoftPromptModel, batches: Any) -> Relevance:
+    return {site: torch.rand(size) for site, size in site_sizes(shapes_of(model)).items()}
+
+
+def order_by_chance(groups: list[Group]) -> list[Group]:
+    random.shuffle(groups)
+    return groups
+
+
+def test_a_part_that_draws_at_random_draws_the_same_whatever_ran_before(tmp_path: Path) -> None:
+    own = ("attribution=random", f"attribution._target_={__name__}.scores_by_chance")
+    own += (f"prune.allocation={__name__}.order_by_chance",)
+    job = prepare(toy_job(save_toy(tmp_path), tmp_path, "run", *own))
+    dense, seed = job.new_model(), job.seed("prune")
+    found = []
+    for state in (1, 2):
+        torch.manual_seed(state)
+        random.seed(state)
+        relevance = attribute(job, Keyed(f"dense {state}", lambda: dense))[0].value
+        random.seed(state)  # as where the relevance comes from the cache
+        pruned = prune(job.trainer, dense, relevance, job.cfg.prune, 0.5, seed)
+        found.append((relevance, pruned.keep))
+    for first, second in zip(*found, strict=True):
+        assert first.keys() == second.keys()
+        assert all(torch.equal(first[site], second[site]) for site in first)
+
+
+@pytest.mark.parametrize("kind", ["prefix", "input"])
+def test_a_job_elsewhere_leaves_the_loaded_backbone(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The meta device stands in for a GPU."""
+    job = prepare(toy_job(save_toy(tmp_path), tmp_path, "run", f"prompt={kind}"))
+    here = job.new_model()
+    monkeypatch.setattr(jobs, "root_device", lambda _: torch.device("meta"))
+    monkeypatch.setattr(fit.trainers, "root_device", lambda _: torch.device("meta"))
+    job.new_model().to("meta")  # as a trainer does
+    with pytest.raises(NotImplementedError, match="meta"):  # its answers cannot be had from there
+        ask_teacher(job.trainer, dense=job.new_model(), data=job.data, texts=job.data.train)
+    assert {p.device.type for p in job.backbone.model.parameters()} == {"cpu"}
+    later = job.new_model()  # what it starts from is computed on the CPU, whatever ran before
+    assert all(
+        torch.equal(a, b) for a, b in zip(here.parameters(), later.parameters(), strict=True)
+    )
+
+
+def test_rows_and_weights_that_changed_on_disk_are_seen_by_the_next_job(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    toy = save_toy(tmp_path)
+    reads: list[Path] = []
+    read = sources.read_table
+    monkeypatch.setattr(
+        sources, "read_table", lambda path, *columns: reads.append(path) or read(path, *columns)
+    )
+    first = prepare(toy_job(toy, tmp_path, "first"))
+    again = prepare(toy_job(toy, tmp_path, "again", "prune.ratio=0.3"))
+    assert again.data is first.data
+    words = [each.backbone.model.get_input_embeddings().weight for each in (first, again)]
+    assert words[0] is words[1]
+    assert len(reads) == 2
+    train = tmp_path / "train.csv"
+    before = train.stat()
+    text = train.read_text()
+    train.write_text(text.replace(",0", ",2").replace(",1", ",0").replace(",2", ",1"))
+    os.utime(train, ns=(before.st_atime_ns, before.st_mtime_ns + 10**9))
+    turned = prepare(toy_job(toy, tmp_path, "turned"))
+    assert [row["label"] for row in turned.data.train] == [
+        1 - row["label"] for row in first.data.train
+    ]
+    save_backbone(tmp_path / "backbone", "bert", seed=1)
+    other = prepare(toy_job(toy, tmp_path, "other"))
+    assert other.backbone.content_hash != first.backbone.content_hash
+    assert len({job.key for job in (first, turned, other)}) == 3
+
+
+def test_rows_of_a_data_folder_count_too(tmp_path: Path) -> None:
+    toy = save_toy(tmp_path)
+    folder = tmp_path / "data" / "adjectives"
+    folder.mkdir(parents=True)
+    own = [f"data.dir={tmp_path / 'data'}", *(o for o in toy if "task.files" not in o)]
+    for split in ("train", "validation"):
+        (folder / f"{split}.csv").write_text((tmp_path / f"{split}.csv").read_text())
+    first = prepare(toy_job(own, tmp_path, "first"))
+    with (folder / "validation.csv").open("a") as file:
+        file.write("the film was warm,1\n")
+    second = prepare(toy_job(own, tmp_path, "second"))
+    assert [len(job.data.validation) for job in (first, second)] == [100, 101]
+
+
+def test_fewer_train_rows_are_another_job(tmp_path: Path) -> None:
+    toy = save_toy(tmp_path)
+    whole, few, same, other, more = (
+        prepare(toy_job(toy, tmp_path, "job", *overrides))
+        for overrides in (
+            [],
+            ["data.train_rows=50"],
+            ["data.train_rows=50"],
+            ["data.train_rows=50", "seed=2"],
+            ["data.train_rows=5000"],
+        )
+    )
+    assert [len(job.data.train) for job in (whole, few, more)] == [360, 50, 360]
+    assert len(few.data.select) == 40
+    keys = [stage_key("x", job.dense_arguments) for job in (whole, few, same, other, more)]
+    assert keys[1] == keys[2] and keys[0] == keys[4] and keys[0] != keys[1] != keys[3]
+    assert few.key == same.key
+    assert len({job.key for job in (whole, few, other, more)}) == 4
+    assert few.data.train == same.data.train != other.data.train

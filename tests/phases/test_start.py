@@ -193,10 +193,3 @@ def test_a_task_never_starts_from_a_skill_that_saw_its_rows() -> None:
 def test_only_a_plain_name_is_one_of_the_package(tmp_path: Path) -> None:
     (tmp_path / "nli-minilm").mkdir()
     assert embedded.find_shipped_skill(str(tmp_path / "nli"), "minilm") is None
-
-
-def test_a_start_in_the_home_folder(
-    job: Any, skills: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("HOME", str(skills))
-    assert prepare(job(*LORA, "tune.start='~/dense'")).start

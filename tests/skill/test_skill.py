@@ -4,7 +4,6 @@ import json
 import math
 import os
 import pickle
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,6 @@ from skip_exp.backbones.load import load_backbone
 from skip_exp.data.batches import collate, tokenize
 from skip_exp.errors import SkipError
 from skip_exp.models.trained import skill_parameters
-from skip_exp.skill import skill as skill_module
 from skip_exp.skill.files import save_skill, write_skill
 from tests.helpers.saved import Saved, save_backbone, save_tiny_skill
 from tests.helpers.toy import rarely
@@ -362,20 +360,3 @@ def test_a_write_that_is_cut_short_leaves_no_wrong_skill(
         Skill.load(saved.folder)
     save_skill(saved.folder, saved.model, saved.keep, changed)
     assert Skill.load(saved.folder).about.labels == ["bad", "good"]
-
-
-def test_a_skill_that_changes_while_it_is_read_is_not_copied(
-    tiny: Saved, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    folder = shutil.copytree(tiny.folder, tmp_path / "skill")
-    read = skill_module.read_skill
-
-    def read_then_changed(folder: Path) -> Any:
-        found, record = read(folder), json.loads((folder / "skill.json").read_text())
-        (folder / "skill.json").write_text(json.dumps(record | {"sha256": "0" * 64}))
-        return found
-
-    monkeypatch.setattr(skill_module, "read_skill", read_then_changed)
-    skill = Skill.load(folder)
-    with pytest.raises(SkipError, match="has changed"):
-        skill.save(tmp_path / "copy")

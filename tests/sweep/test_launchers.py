@@ -195,14 +195,6 @@ def test_a_launcher_that_is_not_installed_is_one_line(
     assert not (tmp_path / "outputs").exists()
 
 
-def test_a_launcher_without_a_sweep_is_one_line(cli: Cli, tmp_path: Path) -> None:
-    ended = cli("+task=rte", "hydra/launcher=submitit_slurm")
-    assert (ended.code, ended.jobs, ended.out) == (2, [], "")
-    assert ended.err.startswith("error: hydra/launcher=submitit_slurm: ")
-    assert ended.err.count("\n") == 1
-    assert not (tmp_path / "outputs").exists()
-
-
 @pytest.mark.parametrize("launcher", NAMES)
 def test_a_launcher_fits_its_plugin(launcher: str) -> None:
     installed(launcher)

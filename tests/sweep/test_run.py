@@ -5,7 +5,6 @@ import math
 import os
 import re
 import signal
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,6 @@ from omegaconf import OmegaConf
 from skip_exp import results
 from skip_exp.errors import ConfigError, SkipError
 from skip_exp.sweep import check, run
-from skip_exp.utils import console
 from tests.conftest import Cli, finished
 from tests.helpers.written import ROOT, block
 
@@ -58,7 +56,7 @@ def test_the_folder_that_is_held_is_that_of_the_results(cli: Cli, tmp_path: Path
     assert tmp_path / "outputs/a/rte/result.json" in files and len(files) == 2
 
 
-@pytest.mark.parametrize("name", ["wandb/${seed}", ".hidden-${seed}", "s${seed}/x"])
+@pytest.mark.parametrize("name", [".hidden-${seed}", "wandb${seed}/x"])
 def test_a_sweep_finds_its_results_whatever_their_folders_are_called(cli: Cli, name: str) -> None:
     place = ("hydra.sweep.dir=all", f"hydra.sweep.subdir='{name}'")
     ended = cli("+task=rte", "-m", "seed=20,21", *place)
@@ -89,11 +87,7 @@ def test_a_job_shows_its_row_and_where_it_lies(cli: Cli, tmp_path: Path) -> None
     faster = cli("+task=rte", "prune.target_speedup=2,2.5", "-m")
     names = [Path(job.output_dir).name for job in faster.jobs]
     assert names == ["0-rte-minilm-2x-1", "1-rte-minilm-2.5x-1"]
-    assert re.search(r"^ +0\.3 +80\.0 +70\.0 +75\.0", ended.out, re.M)
-    here = folder.relative_to(tmp_path)
-    assert f"results: {here}\n" in ended.out
-    for command in ("predict", "export"):
-        assert f"skip-exp {command} {here}/skill" in ended.out
+    assert f"results: {folder.relative_to(tmp_path)}\n" in ended.out
 
 
 def test_a_search_is_one_row_without_its_jobs(
@@ -116,14 +110,6 @@ def test_a_search_is_one_row_without_its_jobs(
     assert "2 jobs" in ended.out and re.search(r"^job 2 of 2, about \d+ s left: ", ended.out, re.M)
     names = [file.parent.name for file in tmp_path.glob("outputs/*/*/*/result.json")]
     assert sorted(names) == ["0-rte-minilm-within1-1", "1-rte-minilm-within1-2"]
-
-
-def test_the_slow_imports_are_announced(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert console.LOADING not in cli("+task=rte").out  # loaded already
-    monkeypatch.setattr(run.console, "PIPELINE", "skip_exp.later")
-    monkeypatch.setattr(console, "import_slow", lambda _: sys.modules["skip_exp.pipeline"])
-    assert cli("+task=rte").out.startswith(f"{console.LOADING}\n")
-    assert console.LOADING not in cli("+task=rte", "prune.ratio=2").out  # refused
 
 
 def test_a_failing_job_fails_alone(cli: Cli, tmp_path: Path) -> None:
@@ -253,10 +239,6 @@ def test_the_sweep_file_of_the_docs_counts_and_names_the_group(cli: Cli, tmp_pat
     assert [job.prune.ratio for job in ended.jobs] == [0.5, 0.7]
     assert {(job.task.name, job.tune.epochs, job.seed) for job in ended.jobs} == {("sst2", 4, 7)}
     assert ended.jobs[0].sweep.id.startswith("mine-")
-    assert re.search(r"^job 1 of 2: .*seed=7", ended.out, re.M)
-    assert "#0" not in ended.out  # Hydra's own number of the first
-    assert re.search(r"^job 2 of 2, about \d+ s left: ", ended.out, re.M)
-    assert not re.search(r"^job ", cli("+task=rte").out, re.M)
 
 
 @pytest.mark.slow

@@ -113,19 +113,6 @@ def test_two_objectives_end_with_the_jobs_that_no_other_beats(cli: Cli) -> None:
     assert {*map(int, shown)} == best and ended.out.count("again:") == len(best)
 
 
-@pytest.mark.slow
-def test_a_sweep_file_a_recipe_and_a_search_combine(cli: Cli) -> None:
-    given = ("--config-name", "ratios", "hparams_search=optuna", "tune.train=prompt")
-    ended = cli(*given, "hydra.sweeper.n_trials=3", "tune.lr=0.02", run=scored)
-    assert ended.code == 0
-    for job in ended.jobs:
-        assert job.task.name == "sst2" and job.tune.train == "prompt" and job.tune.lr == 0.02
-        assert job.seed in (1, 2, 3) and job.prune.ratio in (0, 0.15, 0.3, 0.5, 0.7, 0.8, 0.9)
-    (command,) = re.findall("^again: +python -m skip_exp (.*)$", ended.out, re.M)
-    again = cli(*shlex.split(command), run=scored)
-    assert again.code == 0 and asked(again)[0] in asked(ended)
-
-
 @pytest.mark.parametrize(
     ("given", "key"),
     [
@@ -142,21 +129,6 @@ def test_a_search_that_cannot_be_made_is_refused(given: dict[str, Any], key: str
     hydra = OmegaConf.create({"sweeper": settings | given, "overrides": {"task": overrides}})
     with pytest.raises(ConfigError, match=f"^{key}"):
         search.check_search(hydra, objectives)
-
-
-@pytest.mark.parametrize("given", ["sweep.objective=metric/final", "tune.lr=interval(0.1,20)"])
-def test_a_wrong_value_is_one_line_before_the_first_job(
-    cli: Cli, tmp_path: Path, given: str
-) -> None:
-    ended = cli(*SEARCH, given)
-    assert (ended.code, ended.jobs, ended.out) == (2, [], "")
-    assert ended.err.startswith(f"error: {given.split('=')[0]}=") and ended.err.count("\n") == 1
-    assert not (tmp_path / "outputs").exists()
-
-
-def test_a_search_needs_m(cli: Cli) -> None:
-    ended = cli("+task=rte", "hparams_search=optuna")
-    assert ended.code == 2 and "-m" in ended.err and ended.err.count("\n") == 1
 
 
 def test_without_optuna_a_search_is_one_line(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:

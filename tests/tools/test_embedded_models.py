@@ -2,7 +2,6 @@
 
 import importlib.util
 import json
-import random
 from pathlib import Path
 from typing import Any
 
@@ -20,34 +19,6 @@ def tool(name: str) -> Any:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
-
-
-def test_texts_and_pairs_are_read_once_and_labels_never(tmp_path: Path) -> None:
-    rows = [{"a": "one text", "b": "its pair", "label": 1}, {"a": "one text", "b": "another"}]
-    (tmp_path / "task").mkdir()
-    (tmp_path / "task/train.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    (tmp_path / "more.txt").write_text("short\n a sentence of its own \nits pair\n" + 400 * "x")
-    found = tool("adapt_roberta_mini").read_texts(tmp_path)
-    singles = {("one text",), ("its pair",), ("another",), ("a sentence of its own",)}
-    assert set(found) == singles | {("one text", "its pair"), ("one text", "another")}
-    assert len(found) == 6
-
-
-def test_span_corruption_loses_nothing() -> None:
-    random.seed(0)
-    module = tool("pretrain_t5_mini")
-    for _ in range(50):
-        ids = [random.randrange(200, 9000) for _ in range(64)]
-        source, target = module.corrupted(ids)
-        assert source.pop() == target.pop() == module.EOS
-        spans: dict[int, list[int]] = {}
-        for token in target:
-            if token < 200:
-                last = spans[token] = []
-            else:
-                last.append(token)
-        assert [t for token in source for t in spans.get(token, [token])] == ids
-        assert list(spans) == list(range(5, 5 + len(spans)))
 
 
 def test_pairs_of_a_premise_share_a_split_and_scored_premises_are_left_out(tmp_path: Path) -> None:

@@ -2,8 +2,6 @@
 
 import csv
 import math
-import re
-import sys
 import time
 from dataclasses import replace
 from typing import Any
@@ -35,7 +33,6 @@ from skip_exp.training.module import (
     linear,
 )
 from skip_exp.training.trainer import usable
-from skip_exp.utils import console
 from tests.helpers.tiny import tiny_model
 
 QUIET = TrainerConfig(accelerator="cpu", precision="32-true", progress=False)
@@ -157,11 +154,12 @@ def test_every_part_has_a_learning_rate_of_its_own(train: str) -> None:
     assert not any(after[name].equal(before[name]) for name in before if "lora_B" in name)
 
 
-def test_a_rate_is_logged_with_its_key(tmp_path: Any) -> None:
+def test_a_rate_is_logged_with_its_key_and_a_loss_of_short_epochs(tmp_path: Any) -> None:
     fit(tuner(epochs=2, warmup=0), loggers=[CSVLogger(tmp_path, name=None, version="csv")])
     rows = list(csv.DictReader((tmp_path / "csv/metrics.csv").read_text().splitlines()))
     rates = {int(row["step"]): float(row["tune/lr"]) for row in rows if row["tune/lr"]}
     assert rates == pytest.approx({2: 0.1 * 4 / 6, 5: 0.1 * 1 / 6})  # of six steps, down to 0
+    assert [int(row["step"]) for row in rows if row["tune/train_loss"]] == [2, 5]
 
 
 @pytest.mark.parametrize(
@@ -184,12 +182,6 @@ def test_more_arguments_of_the_trainer(extra: Any, steps: int, caplog: Any) -> N
     assert math.isfinite(last.score) and curves.points
     assert last.timed_out == ("max_time" in extra)
     assert ("run_training_batch" in caplog.text) == ("profiler" in extra)
-
-
-def test_short_epochs_have_a_training_loss(tmp_path: Any) -> None:
-    fit(tuner(epochs=2), loggers=[CSVLogger(tmp_path, name=None, version="csv")])
-    rows = list(csv.DictReader((tmp_path / "csv/metrics.csv").read_text().splitlines()))
-    assert [int(row["step"]) for row in rows if row["tune/train_loss"]] == [2, 5]
 
 
 def test_soft_loss() -> None:
@@ -295,20 +287,3 @@ def test_auto_is_what_computes_fastest(
 
 
 # --- output -------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("is_terminal", [False, True])
-def test_a_line_per_epoch_in_a_file_as_in_a_terminal(
-    is_terminal: bool, monkeypatch: pytest.MonkeyPatch, capsys: Any, caplog: Any
-) -> None:
-    caplog.set_level("INFO", "skip_exp")
-    monkeypatch.setattr(sys.stdout, "isatty", lambda: is_terminal)
-    with console.allow_bars(True):
-        fit(tuner(epochs=3))  # without progress no line
-        fit(tuner(epochs=2), progress=True)
-    lines = [r.getMessage() for r in caplog.records if r.name == "skip_exp.callbacks.curves"]
-    assert [line.partition("  ")[0] for line in lines] == [f"epoch {n} of 2" for n in (0, 1, 2)]
-    assert all(re.search(r"accuracy \d+\.\d  loss \d+\.\d", line) for line in lines)
-    assert ["  about " in line for line in lines] == [False, True, False]
-    assert max(map(len, lines)) < 80
-    assert "\r" not in "".join(capsys.readouterr())  # quick epochs need no bar

@@ -1,56 +1,17 @@
-"""What a timing depends on, who else computes, and what becomes of freed memory."""
+"""What a timing depends on, who else computes, locks, and what becomes of freed memory."""
 
-import ctypes
 import os
-import subprocess
-import sys
 from collections import namedtuple
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from threading import Barrier
 
 import psutil
 import pytest
 
-from skip_exp.utils import machine, timing
+from skip_exp.utils import files, machine, timing
 
 Times = namedtuple("Times", "user nice system idle iowait guest guest_nice")
-FAULTS = """
-import resource, torch
-from skip_exp.utils import machine
-{before}
-torch.set_num_threads(1)
-x = torch.ones(32, 48, 384)
-def passes(n):
-    for _ in range(n):
-        (x + x.bfloat16().float()).sum() + (x * 2 + x).sum()
-passes(5)
-before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-passes(20)
-print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
-"""
-
-
-def faults(before: str, **environment: str) -> int:
-    """Page faults of twenty passes over a few tensors of two megabytes."""
-    code = FAULTS.format(before=before)
-    told = subprocess.run(
-        [sys.executable, "-c", code],
-        env=os.environ | environment,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    return int(told.stdout)
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(
-    os.name != "posix" or not hasattr(ctypes.CDLL(None), "mallopt"), reason="needs glibc"
-)
-def test_freed_memory_is_kept() -> None:
-    without, kept = faults(""), faults("machine.keep_freed()")
-    assert kept < 100 and without > 1000
-    # Who has set this by hand keeps it: here every tensor is the system's own.
-    by_hand = faults("machine.keep_freed()", MALLOC_MMAP_THRESHOLD_="65536")
-    assert by_hand > 1000
 
 
 def test_a_timing_holds_for_one_processor(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -110,3 +71,39 @@ def test_beside_a_gpu_others_may_use_all_cores_but_one(monkeypatch: pytest.Monke
     devices = ("cpu", "cpu", "cuda:0", "cuda:0")
     found = [timing.alone(lambda: None, device=device)[1] for device in devices]
     assert found == [False, True, False, True]
+
+
+@pytest.mark.parametrize("home", ["a file", "none"])
+def test_without_a_lock_a_model_is_timed_after_a_warning(
+    home: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    (tmp_path / "cache").touch()
+    if home == "none":
+        monkeypatch.delenv("XDG_CACHE_HOME")
+        monkeypatch.delenv("HOME", raising=False)
+        monkeypatch.setattr(os, "getuid", lambda: 10**6)  # as in a container without users
+    assert timing.alone(lambda: 3)[0] == 3
+    assert [each.levelname for each in caplog.records if "lock" in each.message] == ["WARNING"]
+
+
+def test_a_compressed_file_has_two_endings() -> None:
+    assert files.find_suffix(Path("b.x.CSV.gz")) == ".csv.gz"
+
+
+def test_writers_of_one_file_never_share_its_temporary_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Threads have one process number, and so may the processes of two containers."""
+    written, replace = Barrier(2, timeout=60), os.replace
+
+    def after_both_have_written(*paths: Path) -> None:
+        written.wait()
+        replace(*paths)
+
+    monkeypatch.setattr(os, "replace", after_both_have_written)
+    with ThreadPoolExecutor(2) as pool:
+        writes = [pool.submit(files.replace, tmp_path / "x", text) for text in (b"one", b"other")]
+    assert [write.exception() for write in writes] == [None, None]
+    assert (tmp_path / "x").read_bytes() in (b"one", b"other")
+    assert [path.name for path in tmp_path.iterdir()] == ["x"]

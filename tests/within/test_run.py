@@ -112,16 +112,9 @@ def test_the_table_compares_with_the_chosen_model(tmp_path: Path) -> None:
     assert by_name.loc["90 % cut, int8", "chosen"]
     low, high = by_name.loc["90 % cut, fp32", ["difference_low", "difference_high"]]
     assert (low, high) == (0, 0)  # the same answers on the same rows
-    names = ["uncut, fp32", "90 % cut, int8"]
-    text = show.to_text(frame, names)
-    assert text["model"].tolist() == [
-        *("majority class", show.TF_IDF, "uncut, fp32", "90 % cut, int8 (chosen)"),
-    ]
-    assert text["ms, one text (95 %)"].tolist()[1:3] == ["0.20 (0.30)", "10.00 (20.00)"]
     show.write(frame, tmp_path, "accuracy", contended=True)
     written = pd.read_csv(tmp_path / show.CSV)
     assert written["chosen"].sum() == 1 and written["contended"].all()
-    assert (tmp_path / show.FIGURE).read_bytes()[1:4] == b"PNG"
     told = show.explain(frame, candidates, uncut, 0.01, 4)
     assert any("25.0 points" in each for each in told)  # the least that four rows can show
     assert any("bound of 25 points" in each for each in told)  # row 3, without an error
@@ -133,8 +126,6 @@ def test_the_table_compares_with_the_chosen_model(tmp_path: Path) -> None:
     assert show.judge_baselines(worse, contended=False) == []
     told = show.explain(frame, candidates, fast, 1.0, 4)
     assert not any("25.0 points" in each or "bound of" in each for each in told)
-    assert "9.0 times uncut fp32, 2.2 times uncut int8" in told[0]
-    assert any(each.startswith("larger than uncut") for each in told)
 
 
 def test_tf_idf_takes_texts_and_pairs() -> None:

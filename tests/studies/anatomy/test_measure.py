@@ -1,17 +1,22 @@
-"""Hand-made tasks of which it is known what every neuron does."""
+"""Overlaps, areas and pictures by hand; hand-made tasks whose neurons are known."""
 
+import math
 from dataclasses import dataclass, field
+from itertools import combinations_with_replacement, product
 from typing import Any
 
 import pandas as pd
 import pytest
 import torch
-from torch import Tensor, tensor
+from torch import Tensor, arange, tensor
 
 from skip_exp.attribution import activation_gradient
 from skip_exp.models.shapes import shapes_of, site_sizes
+from skip_exp.models.sites import Site
 from skip_exp.phases.build import phase_seed
 from skip_exp.pruning.allocate import allocate
+from skip_exp.report.tables import pipe_rows
+from studies.anatomy import pictures
 from studies.anatomy.measure import (
     CONTROL,
     FRACTIONS,
@@ -21,6 +26,7 @@ from studies.anatomy.measure import (
     causal,
     overlaps,
 )
+from studies.anatomy.neurons import draw, invert, overlap, reverse
 from studies.anatomy.pictures import areas
 from tests.helpers.tiny import tiny_batch, tiny_model
 
@@ -144,3 +150,103 @@ def test_certainty_is_in_the_last_bin():
     confidence = (1.0 + float(logits[1].softmax(-1)[0])) / 2
     error = calibration_error(logits, tensor([1, 0]))
     assert error == pytest.approx(confidence - 0.5, abs=1e-5)
+
+
+FFN, HEADS = Site("encoder.0.ffn"), Site("encoder.0.self.heads")
+SIZES = {FFN: 8, HEADS: 4}
+
+
+def test_the_same_neurons_overlap_by_one():
+    keep = {FFN: tensor([0, 3, 5]), HEADS: tensor([1])}
+    assert overlap(keep, keep, SIZES) == 1
+
+
+def test_overlap_by_hand():
+    # FFN: 2 shared, chance 4 * 4 / 8 = 2. Heads: 1 shared, chance 2 * 2 / 4 = 1, at most 2.
+    half = {FFN: arange(4), HEADS: tensor([0, 1])}
+    assert overlap(half, {FFN: tensor([0, 1, 4, 5]), HEADS: tensor([1, 2])}, SIZES) == 0
+    # FFN: 3 shared, 1 beyond chance of the 2 that could be. Heads: 1 of 1.
+    assert overlap(half, {FFN: tensor([0, 1, 2, 7]), HEADS: tensor([0, 1])}, SIZES) == 2 / 3
+    assert overlap({FFN: arange(4)}, {FFN: arange(4, 8)}, SIZES) == -1
+
+
+def test_agreeing_on_the_layers_alone_is_chance():
+    sizes = {Site(f"encoder.{i}.ffn"): 4000 for i in range(2)}
+    keep = {site: arange(k) for site, k in zip(sizes, (3000, 100), strict=True)}
+    assert overlap(draw(keep, sizes, 0), draw(keep, sizes, 1), sizes) == pytest.approx(0, abs=0.05)
+
+
+def test_nothing_was_chosen():
+    assert math.isnan(overlap({FFN: arange(8)}, {FFN: arange(8)}, SIZES))
+    assert math.isnan(overlap({FFN: arange(0)}, {FFN: arange(0)}, SIZES))
+
+
+def test_invert():
+    found = invert({FFN: tensor([0, 2]), HEADS: arange(4)}, SIZES)
+    assert found[FFN].tolist() == [1, 3, 4, 5, 6, 7]
+    assert found[HEADS].tolist() == []
+
+
+def test_draw_has_as_many_in_every_site_by_its_seed():
+    keep = {FFN: arange(5), HEADS: arange(0)}
+    found, again, other = (draw(keep, SIZES, seed) for seed in (1, 1, 2))
+    assert [len(found[FFN]), len(found[HEADS])] == [5, 0]
+    assert torch.equal(found[FFN], again[FFN])
+    assert not torch.equal(found[FFN], other[FFN])
+    assert bool((found[FFN].diff() > 0).all())  # sorted, none twice
+
+
+def test_reverse_turns_the_order_around():
+    assert reverse({FFN: tensor([0.1, 0.5, 0.3])})[FFN].argsort().tolist() == [1, 2, 0]
+
+
+def numbers(axes):
+    return [text.get_text() for text in axes.texts]
+
+
+def test_overlap_is_of_other_seeds():
+    jobs = [*product(("a", "b"), (1, 2))]
+    rows = []
+    for (task, seed), (other, second) in combinations_with_replacement(jobs, 2):
+        # The same job: 1; the same task: 0.5; others: 0.25, and of one seed 0.75.
+        shared = 0.5 if task == other else 0.25
+        shared = 1.0 if (task, seed) == (other, second) else shared
+        shared = 0.75 if task != other and seed == second else shared
+        ends = {"task": task, "seed": seed, "other task": other, "other seed": second}
+        rows += [{"between": "jobs", "kind": k, "overlap": shared, **ends} for k in pictures.KINDS]
+    figure = pictures.overlap(pd.DataFrame(rows))
+    for axes in figure.axes:
+        assert numbers(axes) == ["0.50", "0.25", "0.25", "0.50"]
+
+
+def test_transfer_is_above_random_neurons_in_points():
+    score = {("a", "a"): 0.9, ("a", "b"): 0.7, ("b", "a"): 0.75, ("b", "b"): 0.8}
+    about = {"backbone": "x", "seed": 1, "ratio": 0.9, "rows": 64}
+    rows = [
+        {**about, "kept": kept, "task": task, "is_random": random, "score": 0.7 if random else s}
+        for (kept, task), s in score.items()
+        for random in (False, True)
+    ]
+    (axes,) = pictures.transfer(pd.DataFrame(rows)).axes
+    assert numbers(axes) == ["+20.0", "+0.0", "+5.0", "+10.0"]
+
+
+def test_area_by_hand():
+    rows = [("least", 0.0, 0.8), ("least", 0.5, 0.8), ("least", 1.0, 0.4)]
+    rows += [("most", 0.0, 0.8), ("most", 0.5, 0.4), ("most", 1.0, 0.4)]
+    table = pd.DataFrame(rows, columns=["first", "removed", "score"])
+    table = table.assign(task="a", backbone="b", seed=1, by="x")
+    assert pictures.areas(table)["area"].tolist() == [pytest.approx(0.7 - 0.5)]
+
+
+@pytest.mark.parametrize("name", pictures.PICTURES)
+def test_every_stored_table_has_a_figure(name):
+    table = pd.read_csv(pictures.TABLES / f"{name}.csv")
+    assert pictures.PICTURES[name](table).axes
+    assert (pictures.OUT / f"{name}.png").is_file()
+
+
+def test_the_page_has_the_table_of_the_rows():
+    page = (pictures.ROOT / "studies/anatomy.md").read_text(encoding="utf-8")
+    rows = pd.read_csv(pictures.TABLES / "methods.csv")
+    assert pipe_rows(pictures.rank_methods(rows)) in page

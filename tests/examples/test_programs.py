@@ -1,9 +1,11 @@
-"""An ONNX export in transformers.js: in Node, and in a headless Chromium as one types."""
+"""The notebook, its cells in order; the programs for Ray Data and Spark."""
 
 import json
 import os
+import re
 import shutil
 import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from functools import partial
@@ -12,13 +14,91 @@ from pathlib import Path
 from queue import Queue
 from typing import Any
 
+import matplotlib
+import pandas as pd
 import pytest
 
 from skip_exp import OnnxSkill, Skill
+from skip_exp.backbones import embedded
+from skip_exp.logger.build import save_picture
+from skip_exp.phases import finish
 from tests.helpers.saved import save_tiny_skill
 from tests.helpers.written import ROOT
 
-pytestmark = pytest.mark.slow
+NOTEBOOK = json.loads((ROOT / "examples/quickstart.ipynb").read_text(encoding="utf-8"))
+
+
+def code() -> list[str]:
+    return ["".join(c["source"]) for c in NOTEBOOK["cells"] if c["cell_type"] == "code"]
+
+
+def test_it_is_stored_without_what_a_run_printed() -> None:
+    cells = [cell for cell in NOTEBOOK["cells"] if cell["cell_type"] == "code"]
+    assert not [cell for cell in cells if cell["outputs"] or cell["execution_count"]]
+
+
+@pytest.mark.slow
+def test_every_cell_runs(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+    pytest.importorskip(embedded.PACKAGE)
+    monkeypatch.setattr(finish, "save_picture", save_picture)  # other tests do without
+    matplotlib.use("agg")
+    monkeypatch.chdir(Path.cwd())  # back again at the end
+    names: dict[str, Any] = {}
+    for cell in code():
+        exec(cell, names)
+    printed = capsys.readouterr().out
+    assert re.search(r"^final +[\d.]+ % accuracy$", printed, re.MULTILINE)
+    assert re.search(r"^the skill: \d+ kB$", printed, re.MULTILINE)
+    assert "'model.safetensors'" in printed
+
+
+ROWS = 20_000
+BAD = (0, 7, 12_345)  # rows without a text
+
+
+@pytest.fixture(scope="module")
+def folder(onnx_packages: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny skill's ONNX export, and the rows, which have a label of their own."""
+    place = tmp_path_factory.mktemp("engines")
+    skill = Skill.load(save_tiny_skill(place / "skill").folder)
+    skill.export(place / "onnx", "onnx")
+    words = ("the film is warm", "a dull plot", "very funny and long", "bad")
+    texts: list[str | None] = [f"{words[i % 4]} w{i % 30}" for i in range(ROWS)]
+    for number in BAD:
+        texts[number] = None
+    rows = pd.DataFrame({"id": range(ROWS), skill.about.text[0]: texts, "label": "kept"})
+    rows.to_parquet(place / "rows.parquet")
+    return place
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("example", "package"), [("ray_data", "ray.data"), ("spark", "pyspark")])
+def test_every_row_comes_back_in_order(folder: Path, example: str, package: str) -> None:
+    pytest.importorskip(package)
+    if example == "spark" and not shutil.which("java"):
+        pytest.skip("Spark needs a Java runtime")
+    command = [
+        sys.executable,
+        str(ROOT / f"examples/{example}.py"),
+        "onnx",
+        "rows.parquet",
+        example,
+    ]
+    done = subprocess.run(command, cwd=folder, env=os.environ, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    parts = sorted((folder / example).glob("*.parquet"))
+    found = pd.concat([pd.read_parquet(part) for part in parts], ignore_index=True)
+    given = pd.read_parquet(folder / "rows.parquet")
+    assert [*found.columns] == [*given.columns, "predicted", "probability", "error"]
+    assert found["id"].tolist() == given["id"].tolist()
+    assert tuple(found.index[found["error"].notna()]) == BAD
+    assert found["predicted"].isna().sum() == found["probability"].isna().sum() == len(BAD)
+    sample = found.drop(index=[*BAD]).iloc[::500]
+    expected = OnnxSkill.load(folder / "onnx").annotate(sample[[*given.columns]])
+    assert [*sample["predicted"]] == [*expected["predicted"]]
+    assert [*sample["probability"]] == pytest.approx([*expected["probability"]], abs=1e-5)
+
+
 # The last is longer than the skill's 24 tokens: transformers.js cuts its last special token, too.
 TEXTS = ["a warm film", "dull", "the plot is long and not funny", "very good " * 14]
 NEAR = [1e-4, 1e-4, 1e-4, 1e-3]
@@ -101,6 +181,7 @@ def check(found: list[list[tuple[str, float]]], expected: list[dict[str, Any]]) 
         assert dict(pairs) == pytest.approx(answer["probabilities"], abs=near)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", FORMS)
 def test_node_gives_the_same_answers(site: Path, form: str) -> None:
     command = ["node", "transformers_js.mjs", form, *TEXTS]
@@ -111,6 +192,7 @@ def test_node_gives_the_same_answers(site: Path, form: str) -> None:
     check(found, expect(site, form))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", FORMS)
 def test_the_page_gives_the_same_answers_as_one_types(
     site: Path, address: str, form: str, tmp_path: Path

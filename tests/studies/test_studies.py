@@ -1,14 +1,16 @@
-"""The evidence's table, and its refusal of a recipe that was not frozen."""
+"""The evidence's table and its frozen recipes; halves of rows; tasks that compose."""
 
 import json
 from pathlib import Path
 
 import pandas as pd
 import pytest
+from hydra import compose, initialize_config_dir
 
 from skip_exp.cache.version import digest
+from skip_exp.config import schema
 from skip_exp.report.tables import pipe_rows
-from studies import evidence
+from studies import evidence, halves
 
 
 def test_the_table_has_a_mean_per_group() -> None:
@@ -72,8 +74,22 @@ def test_a_confirmation_needs_the_frozen_recipe(
         evidence.check_frozen("strong")
 
 
-def test_a_recipe_is_the_settings_without_the_ratio() -> None:
-    recipe = evidence.read_recipe("strong")
-    assert recipe.keys() == {*evidence.GROUPS}
-    assert recipe["tune"]["train"] == recipe["retune"]["train"] == "layers"
-    assert "ratio" not in recipe["prune"]
+def test_equal_texts_are_on_one_side_and_no_row_is_lost() -> None:
+    lines = [json.dumps({"sentence": f"text  {i % 40}", "label": i % 2}) for i in range(200)]
+    one, other = halves.split(lines, "sentence")
+    assert sorted(one + other) == sorted(lines)
+    sides = [{json.loads(line)["sentence"] for line in half} for half in (one, other)]
+    assert not sides[0] & sides[1]
+    assert min(map(len, sides)) > 10
+
+
+SWEEPS = Path(__file__).resolve().parents[2] / "studies" / "sweeps"
+
+
+def test_every_task_composes() -> None:
+    schema.register()
+    with initialize_config_dir(str(schema.conf_dir()), version_base="1.3"):
+        search = f"hydra.searchpath=[file://{SWEEPS}]"
+        for task in SWEEPS.glob("task/*.yaml"):
+            cfg = compose("config", [search, f"+task={task.stem}", "output_dir=."])
+            assert cfg.task.name == task.stem
