@@ -140,12 +140,6 @@ def test_what_only_looks_odd_reads_the_same(tmp_path: Path, name: str, content: 
     assert get_labels(found) == [row["label"] for row in GOOD]
 
 
-def test_a_document_is_a_text_too(tmp_path: Path) -> None:
-    long = "word " * 50_000
-    (tmp_path / "t.csv").write_bytes(csv(f"{long},0"))
-    assert load_file(tmp_path / "t.csv").validation[0]["texts"] == [long]
-
-
 def test_an_empty_text_is_one_where_the_format_can_say_so(tmp_path: Path) -> None:
     texts = ["", *(f"x {i}" for i in range(19))]
     table = pd.DataFrame({"s": texts, "label": [0, 1] * 10})

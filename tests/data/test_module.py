@@ -1,6 +1,5 @@
 from dataclasses import replace
 
-import lightning as L
 import pytest
 import torch
 from transformers import PreTrainedTokenizerFast
@@ -102,33 +101,6 @@ def test_a_tokenizer_without_padding_is_refused(encoded: Rows) -> None:
     bare = PreTrainedTokenizerFast(tokenizer_object=encoded.tokenizer.backend_tokenizer)
     with pytest.raises(DataError):
         TextDataModule(replace(encoded, tokenizer=bare), 16, 1)
-
-
-class Recorder(L.LightningModule):
-    """Notes the rows of every epoch."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.weight = torch.nn.Parameter(torch.zeros(1))
-        self.seen: dict[int, list[int]] = {}
-
-    def training_step(self, batch: dict[str, torch.Tensor], _: int) -> torch.Tensor:
-        self.seen.setdefault(self.current_epoch, []).extend(batch["attention_mask"].sum(1).tolist())
-        return self.weight.sum()
-
-    def configure_optimizers(self) -> torch.optim.Optimizer:
-        return torch.optim.SGD(self.parameters(), lr=0.1)
-
-
-def test_lightning_reshuffles_every_epoch(encoded: Rows) -> None:
-    model = Recorder()
-    trainer = L.Trainer(
-        max_epochs=2, accelerator="cpu", logger=False, enable_checkpointing=False,
-        enable_progress_bar=False, enable_model_summary=False,
-    )  # fmt: skip
-    trainer.fit(model, TextDataModule(encoded, batch=16, seed=1))
-    assert model.seen[0] != model.seen[1]
-    assert sorted(model.seen[0]) == sorted(model.seen[1])
 
 
 def test_answers_to_the_train_rows_come_in_their_order(encoded: Rows) -> None:

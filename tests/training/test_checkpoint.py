@@ -135,6 +135,21 @@ def test_it_ends_bit_by_bit_as_one_that_was_not_killed(
     assert [x for x in scores[0] if x] == [x for x in scores[1] if x]
 
 
+def test_every_epoch_has_the_rows_in_another_order(
+    job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[list[int]] = [[] for _ in range(EPOCHS)]
+    original = PromptTuner.training_step
+
+    def training_step(self: PromptTuner, batch: dict[str, Tensor], index: int) -> Tensor:
+        seen[self.current_epoch] += batch["input_ids"].sum(1).tolist()
+        return original(self, batch, index)
+
+    monkeypatch.setattr(PromptTuner, "training_step", training_step)
+    run(job, TuneConfig(epochs=EPOCHS, train="prompt"), tmp_path)
+    assert seen[0] != seen[1] and sorted(seen[0]) == sorted(seen[1])
+
+
 @pytest.mark.parametrize("left", [0, 1000])
 def test_a_damaged_file_is_one_warning(
     left: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
