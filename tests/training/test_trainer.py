@@ -23,7 +23,7 @@ from skip_exp.data.batches import UNLABELLED, collate
 from skip_exp.errors import ConfigError, SkipError
 from skip_exp.models.shapes import shapes_of
 from skip_exp.models.surgery import cut
-from skip_exp.models.trained import train_only, trainable_state
+from skip_exp.models.trained import list_factors, train_only, trainable_state
 from skip_exp.outcomes.one_label import OneLabel
 from skip_exp.training import trainer as trainers
 from skip_exp.training.module import (
@@ -148,7 +148,7 @@ def test_every_part_has_a_learning_rate_of_its_own(train: str) -> None:
     trained = [p for p in tuned.model.parameters() if p.requires_grad]
     assert {id(p) for g in groups for p in g["params"]} == {id(p) for p in trained}
     if train == "lora":
-        factors = trained.list_factors(tuned.model.backbone)
+        factors = list_factors(tuned.model.backbone)
         assert [id(p) for p in groups[3]["params"]] == [id(p) for p in factors]
     after = trainable_state(tuned.model)
     assert not any(after[name].equal(before[name]) for name in before if "lora_B" in name)
