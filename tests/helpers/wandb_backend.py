@@ -38,15 +38,6 @@ class Run:
     def config(self) -> dict[str, Any]:
         return {key: entry["value"] for key, entry in json.loads(self.told("config")).items()}
 
-    @property
-    def axes(self) -> dict[str, str]:
-        """``{metric, or pattern of some: the metric it is drawn against}``."""
-        # A definition has its name under 1, or its pattern under 2; 5 is its axis, from 1 on.
-        metrics = self.config["_wandb"]["m"]
-        names = [metric.get("1") or metric["2"] for metric in metrics]
-        pairs = zip(names, metrics, strict=True)
-        return {name: names[metric["5"] - 1] for name, metric in pairs if "5" in metric}
-
     def curve(self, name: str) -> list[tuple[int, float]]:
         """(step of its phase, value) of every row that has the metric."""
         step = f"{name.partition('/')[0]}/step"

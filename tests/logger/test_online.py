@@ -106,21 +106,6 @@ def test_every_job_is_a_run_of_its_own(swept: Swept) -> None:
     assert re.fullmatch(r"sweep-[0-9a-f]{8}", str(done.told("groupName")))
 
 
-def test_a_phase_has_curves_against_steps_of_its_own(swept: Swept) -> None:
-    done, failed = swept.runs
-    for run in swept.runs:
-        assert run.axes == {"tune/*": "tune/step", "retune/*": "retune/step"}
-    # 360 rows are 12 batches: two epochs, of which every tenth step is logged, then one.
-    assert [step for step, _ in done.curve("tune/train_loss")] == [9, 19]
-    assert [step for step, _ in done.curve("tune/select_accuracy")] == [11, 23]
-    assert [step for step, _ in done.curve("retune/train_loss")] == [9]
-    assert [step for step, _ in done.curve("retune/select_loss")] == [11]
-    # Its tuned prompt came from the cache; the curves are shown all the same.
-    scores = [[score for _, score in run.curve("tune/select_accuracy")] for run in swept.runs]
-    assert scores[0] == pytest.approx(scores[1])
-    assert not failed.curve("retune/select_loss")
-
-
 def test_a_run_ends_as_its_job_did(swept: Swept) -> None:
     done, failed = swept.runs
     assert (done.exit_code, failed.exit_code) == (0, 1)

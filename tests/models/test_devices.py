@@ -9,7 +9,6 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from skip_exp.attribution.aggregate import Totals
 from skip_exp.config.groups import RetuneConfig, TaskConfig
 from skip_exp.config.schema import BenchmarkConfig
 from skip_exp.models.shapes import shapes_of, site_sizes
@@ -118,15 +117,6 @@ def test_a_training_step_waits_for_nothing(
         torch.nn.utils.clip_grad_norm_(parameters, 1.0, foreach=False)
         optimizer.step()
     assert watch.found == NOTHING
-
-
-def test_scores_are_summed_where_they_are_computed() -> None:
-    model = tiny_model()
-    totals, rows = Totals(model), torch.empty(4, 20, device="meta")
-    with Watch() as watch:
-        for _ in range(3):
-            totals.add("encoder.0.ffn", rows)
-    assert watch.found == NOTHING | {"copies": ["_to_copy"]}  # the zeros that they begin with
 
 
 @pytest.mark.parametrize("prompt", ["input", "prefix"])

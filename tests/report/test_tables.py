@@ -180,15 +180,6 @@ def paths(svg, colour):
     return [re.findall(r"[ML] ([\d.]+) ([\d.]+)", line) for line in lines if line]
 
 
-def test_styles_differ_by_more_than_colour_and_the_control_is_muted():
-    styles = figures.styles(["b", "random", "a", "random (x=1)", "b"])
-    assert styles["random"] == styles["random (x=1)"] == figures.CONTROL
-    assert (styles["b"], styles["a"]) == (figures.STYLES[0], figures.STYLES[1])
-    every = [*figures.STYLES, figures.CONTROL]
-    assert len({style.marker for style in every}) == len({s.glyph for s in every}) == len(every)
-    assert {style.colour for style in every} <= set(figures.INK)
-
-
 def test_colours_are_those_of_the_page_and_drawings_repeat():
     found = cells([result(backbone="a & <b>")])
     ((title, svg),), _ = figures.tradeoff(found)

@@ -9,6 +9,8 @@ from studies.anatomy.jobs import open_subjects
 from studies.anatomy.measure import MEASURES
 from tests.helpers.toy import save_toy, toy_job
 
+pytestmark = pytest.mark.slow  # whole jobs, and every measure of them
+
 
 @pytest.fixture(scope="module")
 def jobs(tmp_path_factory):
