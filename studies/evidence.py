@@ -23,10 +23,10 @@ from typing import Any
 import pandas as pd
 
 from skip_exp.cache.version import digest
+from skip_exp.commands.compare import t_test
 from skip_exp.config import compose
 from skip_exp.config.together import job_config
 from skip_exp.report import frame
-from skip_exp.report.compare import t_test
 from skip_exp.report.tables import pipe_rows
 from skip_exp.utils.machine import git_commit
 

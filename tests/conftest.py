@@ -128,7 +128,7 @@ def finished(cfg: Any) -> None:
     result = results.Result(
         task=cfg.task.name,
         backbone=cfg.backbone.name,
-        ratio=cfg.prune.goal.ratio,
+        ratio=cfg.prune.given_ratio,
         seed=cfg.seed,
         sweep=cfg.sweep.id,
         skill="skill",

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import skip_exp
-from skip_exp.__main__ import main
+from skip_exp.__main__ import COMMANDS, main
 from skip_exp.utils import console
 from tests.conftest import Cli
 
@@ -177,12 +177,13 @@ def test_a_mistyped_file_or_column_is_refused_before_torch_is_loaded(
     (tmp_path / "good.csv").write_text("".join(["text,premise,hypothesis,label\n", *lines]))
     skill = Path(skip_exp.__file__).parent / "weights/skills/nli-minilm"
     word, *arguments = command.replace("SKILL", str(skill)).split()
-    module = importlib.import_module(f"skip_exp.commands.{word}")
+    place, _, function = COMMANDS[word].partition(".")
+    command_of = getattr(importlib.import_module(f"skip_exp.commands.{place}"), function)
     loaded: list[str] = []
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(console, "import_slow", loaded.append)
     try:
-        code = module.main(arguments)
+        code = command_of(arguments)
     except SystemExit as stop:
         code = stop.code
     assert (code, loaded) == (2, [])

@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 
 from skip_exp import __version__
 from skip_exp.__main__ import COMMANDS, main
-from skip_exp.commands import report
+from skip_exp.commands import results
 from skip_exp.config.checks import import_part
 from skip_exp.config.schema import conf_dir
 from tests.conftest import Cli
@@ -42,8 +42,8 @@ try:
 except SystemExit:
     pass
 print(sorted({"torch", "transformers", "wandb", "datasets"} & sys.modules.keys()))
-for word in COMMANDS:
-    __import__(f"skip_exp.commands.{word}")
+for place in COMMANDS.values():
+    __import__("skip_exp.commands." + place.partition(".")[0])
 print(sorted({"torch", "transformers", "lightning", "matplotlib"} & sys.modules.keys()))
 """
 
@@ -61,7 +61,7 @@ def test_ctrl_c_ends_a_command_with_one_line(
     def pressed(*_: Any) -> int:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(report, "main", pressed)
+    monkeypatch.setattr(results, "report", pressed)
     monkeypatch.setattr(sys, "argv", ["skip-exp", "report", str(tmp_path)])
     assert main() == 130
     assert capsys.readouterr().err == "\nerror: interrupted\n"

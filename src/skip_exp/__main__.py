@@ -29,11 +29,18 @@ from skip_exp.utils import console
 
 # For hydra.main: 1.4 asks what a configuration may call; conf/config.yaml names the callback.
 MAIN = config.VERSION_BASE or {"execution_whitelist": "skip_exp.sweep.check.Started"}
-# Each is a module of skip_exp.commands with a main(arguments), imported when it is asked for.
-COMMANDS = (
-    *("train", "compress", "predict", "evaluate", "export", "benchmark"),
-    *("report", "table2", "compare", "dashboard"),
-)
+COMMANDS = {  # module of skip_exp.commands, imported when it is asked for, and function
+    "train": "train.train",
+    "compress": "train.compress",
+    "predict": "answer.predict",
+    "evaluate": "answer.evaluate",
+    "export": "export.main",
+    "benchmark": "results.benchmark",
+    "report": "results.report",
+    "table2": "table2.main",
+    "compare": "compare.main",
+    "dashboard": "dashboard.main",
+}
 
 
 def main() -> int:
@@ -67,7 +74,9 @@ def refuse(why: str) -> int:
 
 def run_command(word: str, arguments: Sequence[str]) -> int:
     try:
-        code: int = console.import_slow(f"skip_exp.commands.{word}").main(arguments)
+        module, _, function = COMMANDS[word].partition(".")
+        command = getattr(console.import_slow(f"skip_exp.commands.{module}"), function)
+        code: int = command(arguments)
     except KeyboardInterrupt:
         print("\nerror: interrupted", file=sys.stderr)
         return 130

@@ -1,6 +1,7 @@
 """Errors a user can act on: one line with the key, the value and what is allowed."""
 
 import difflib
+import errno
 from collections.abc import Iterable, Sequence
 
 _SHOWN = 80  # characters of a value in a message
@@ -47,6 +48,11 @@ class ExampleError(SkipError):
 
 class DataError(SkipError):
     """Data that is missing, unreachable or does not fit its task's description."""
+
+
+def is_full_disk(error: BaseException) -> bool:
+    """Whether a file could not be written because there is no room."""
+    return isinstance(error, OSError) and error.errno == errno.ENOSPC
 
 
 def first_line(error: BaseException) -> str:

@@ -91,7 +91,7 @@ def write_result(
 def phases(cfg: Config) -> list[str]:
     """The phases that a job works through, in order."""
     left_out = {
-        "search": cfg.prune.goal.ratio is not None,
+        "search": cfg.prune.given_ratio is not None,
         "retune": not cfg.retune.enabled,
         "benchmark": not cfg.benchmark.enabled,
     }
@@ -106,7 +106,7 @@ def run_phases(job: Job, clock: Clock) -> Entry:
         dense, result.cache["tune"] = tune(job)
     with clock("attribute"):
         relevance, result.cache["attribution"] = attribute(job, dense)
-    ratio, is_quiet = settings.goal.ratio, True
+    ratio, is_quiet = settings.given_ratio, True
     if ratio is None:
         with clock("search"):
             ratio, result.probes, is_quiet = search(job, dense, relevance)

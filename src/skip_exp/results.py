@@ -277,12 +277,8 @@ def _read(file: Path) -> Result:
 def _files(root: Path) -> list[Path]:
     if not root.is_dir():
         return [root]
-    result_files = []
-    for at, folders, names in os.walk(root):
-        folders[:] = [name for name in folders if name != "wandb" and not name.startswith(".")]
-        if FILE in names:
-            result_files.append(Path(at) / FILE)
-    return sorted(result_files)
+    found = {file: file.relative_to(root).parts for file in root.rglob(FILE)}
+    return sorted(f for f, parts in found.items() if not any(p.startswith(".") for p in parts))
 
 
 def flatten(result: Result | Mapping[str, Any]) -> dict[str, Any]:
@@ -327,12 +323,10 @@ def next_steps(result: Result) -> str:
     """
     skill = Path(os.path.relpath(Path(str(result.path)).parent / str(result.skill)))
     size = sum(file.stat().st_size for file in skill.iterdir())
-    texts = (result.config.get("task") or {}).get("text", [])
-    place, given = shlex.quote(str(skill)), " ".join(['"TEXT"'] * max(1, len(texts)))
+    texts = ['"TEXT"' for _ in result.config.get("task", {}).get("text", ["text"])]
     small = shlex.quote(f"{result.task}-small")
-    lines = [
-        f"skill:   {skill} ({decimal(size)})",
-        f"predict: skip-exp predict {place} {given}",
-        f"export:  skip-exp export {place} {small}",
-    ]
-    return "\n".join(lines)
+    return (
+        f"skill:   {skill} ({decimal(size)})\n"
+        f"predict: skip-exp predict {shlex.quote(str(skill))} {' '.join(texts)}\n"
+        f"export:  skip-exp export {shlex.quote(str(skill))} {small}"
+    )

@@ -21,7 +21,7 @@ import skip_exp
 from skip_exp import Skill
 from skip_exp.api.compress import _save
 from skip_exp.backbones.load import load_backbone
-from skip_exp.commands import compress as command
+from skip_exp.commands import train as command
 from skip_exp.errors import SkipError
 from skip_exp.models.prompts import NoPrompt
 from skip_exp.models.readouts import ClassifierReadout
@@ -160,11 +160,11 @@ def test_the_command_writes_a_checkpoint(
     place = ["--text", "comment", "--label", "verdict", "--output", str(tmp_path / "out")]
     out = tmp_path / "small"
     asked = ["--out", str(out), "--no-retune", *QUICK]
-    assert command.main([str(folder), str(rows), *place, *asked, "--classes", "good,bad"]) == 0
+    assert command.compress([str(folder), str(rows), *place, *asked, "--classes", "good,bad"]) == 0
     assert json.loads((out / "config.json").read_text())["id2label"] == {"0": "good", "1": "bad"}
-    assert command.main([str(folder), str(rows), *place, *asked]) == 2
+    assert command.compress([str(folder), str(rows), *place, *asked]) == 2
     assert str(out) in capsys.readouterr().err
-    assert command.main([str(tmp_path / "none"), str(rows), *place]) == 2
+    assert command.compress([str(tmp_path / "none"), str(rows), *place]) == 2
     assert "none" in capsys.readouterr().err
 
 
@@ -255,7 +255,8 @@ def test_an_own_skill_keeps_its_rank_and_its_words(
     backbone = save_backbone(tmp_path / "tiny", "bert")
     quick = [*QUICK, "backbone.name=tiny", f"backbone.path={backbone}", "tune.epochs=1", *own]
     given = {"text": "comment", "label": "verdict", "output": tmp_path / "out"}
-    uncut = skip_exp.fit(rows, ratio=0, overrides=[*quick, "retune.enabled=false"], **given)
+    uncut = skip_exp.fit(rows, ratio=0, overrides=quick, **given)
+    assert not uncut.result["config"]["retune"]["enabled"]  # what is not cut needs no repair
     same = compress(uncut.folder, None, "retune.enabled=false", ratio=0)
     assert same.predict(TEXTS) == uncut.predict(TEXTS)
 

@@ -330,10 +330,10 @@ def test_exit_codes_tell_a_job_that_failed_from_one_that_was_refused(
     monkeypatch.chdir(tmp_path)
     arguments = [str(toy / "train.csv"), *settings]
     for wrong in ("tune.epohs=1", "data.sep=';;'", "tune.epochs=0"):
-        assert train.main([*arguments, wrong]) == 2
+        assert train.train([*arguments, wrong]) == 2
     assert not [*tmp_path.iterdir()]
     monkeypatch.setattr(PromptTuner, "training_step", raising(SkipError("out of luck")))
-    assert train.main(arguments) == 1
+    assert train.train(arguments) == 1
     assert capsys.readouterr().err.splitlines()[-1] == "error: out of luck"
 
 
@@ -423,7 +423,7 @@ def test_train_is_fit_on_the_command_line(
         )
     arguments = [str(tmp_path / "train.csv"), "--validation", str(tmp_path / "validation.csv")]
     place = ["--output", str(tmp_path), "--ratio", "0.3", "task.name=2024"]
-    assert train.main([*arguments, *place, *settings]) == 0
+    assert train.train([*arguments, *place, *settings]) == 0
     (result,) = results.load(tmp_path)
     assert result["config"]["tune"]["train"] == "layers"
     assert result["config"]["prompt"]["kind"] == "none"

@@ -11,9 +11,9 @@ from transformers import AutoModelForSequenceClassification
 
 import skip_exp
 from skip_exp import OnnxSkill, Skill
-from skip_exp.commands import evaluate, predict
+from skip_exp.commands.answer import evaluate, predict
+from skip_exp.commands.compare import bootstrap_rows
 from skip_exp.errors import SkipError
-from skip_exp.report.compare import bootstrap_rows
 from tests.api.test_compress import classifier
 from tests.helpers.saved import save_backbone, tokenizer
 from tests.helpers.toy import SMALL
@@ -91,10 +91,10 @@ def test_rows_are_evaluated_by_label(skill: Skill, tmp_path: Path, capsys: Any) 
     assert lists["classes"] == found["classes"]
     file = tmp_path / "held.jsonl"
     file.write_text("".join(json.dumps(row) + "\n" for row in held))
-    assert evaluate.main([str(skill.folder), str(file), "--errors", str(tmp_path / "e.csv")]) == 0
+    assert evaluate([str(skill.folder), str(file), "--errors", str(tmp_path / "e.csv")]) == 0
     assert "f1_macro" in capsys.readouterr().out
     assert len(pd.read_csv(tmp_path / "e.csv")) == len(wrong)
-    assert predict.main([str(skill.folder), "a dull film"]) == 0
+    assert predict([str(skill.folder), "a dull film"]) == 0
     assert "labels" in json.loads(capsys.readouterr().out)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from skip_exp import results
-from skip_exp.commands import benchmark
+from skip_exp.commands.results import benchmark, retime
 from skip_exp.config.schema import BenchmarkConfig
 from skip_exp.models.shapes import flops
 from skip_exp.models.surgery import cut
@@ -118,7 +118,7 @@ def test_timing_again(
     file = finished(tmp_path, monkeypatch, latency=latency)
     new = {"speedup": 2.0, "contended": after}
     monkeypatch.setattr(phase, "compare", lambda *_: new)
-    told = benchmark.retime(file)
+    told = retime(file)
     assert told == results.load(file)[0]["latency"] and told["speedup"] == kept
 
 
@@ -131,7 +131,7 @@ def test_a_job_is_timed_where_it_ran(
     monkeypatch.setattr(
         phase, "compare", lambda *given: asked.append(given[3]) or {"contended": False}
     )
-    benchmark.retime(file)
+    retime(file)
     assert asked == [device]
 
 
@@ -142,6 +142,7 @@ def test_failed_jobs_in_a_folder_are_no_error(
     results.write(tmp_path / "b", results.Result(job_id="b", status="failed"))
     timed: list[Path] = []
     latency = results.Latency(contended=False, dense_ms=2, final_ms=1, speedup=2, spread=0)
-    monkeypatch.setattr(benchmark, "retime", lambda file: timed.append(file) or latency)
-    assert benchmark.main([str(tmp_path)]) == 0
+    retimed = "skip_exp.commands.results.retime"
+    monkeypatch.setattr(retimed, lambda file: timed.append(file) or latency)
+    assert benchmark([str(tmp_path)]) == 0
     assert timed == [done]

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from skip_exp import Skill
-from skip_exp.commands import evaluate
+from skip_exp.commands.answer import evaluate
 from skip_exp.skill.evaluate import score_classes
 
 ROWS = "sentence,label\na dull film,negative\nwarm,positive\nthe plot,negative\n"
@@ -19,12 +19,12 @@ def test_scores_for_people_and_machines(
 ) -> None:
     file = tmp_path / "test.csv"
     file.write_text(ROWS)
-    assert evaluate.main([str(saved), str(file), "--json"]) == 0
+    assert evaluate([str(saved), str(file), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     expected = Skill.load(saved).evaluate(file)
     del expected["errors"]
     assert found == expected
-    assert evaluate.main([str(saved), str(file)]) == 0
+    assert evaluate([str(saved), str(file)]) == 0
     shown = capsys.readouterr().out
     assert f"accuracy {100 * found['accuracy']:.1f}" in shown
     assert "negative" in shown and "positive" in shown
@@ -34,17 +34,17 @@ def test_refusals(saved: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str
     file = tmp_path / "test.csv"
     file.write_text(ROWS + "cold,none\n")
     for arguments in ([], ["--label", "verdict"], ["--backbone", "./nowhere"]):
-        assert evaluate.main([str(saved), str(file), *arguments]) == 2
+        assert evaluate([str(saved), str(file), *arguments]) == 2
         told = capsys.readouterr()
         assert told.err.startswith("error: ") and told.err.count("\n") == 1 and not told.out
-    assert evaluate.main([str(saved), str(file), "--json", "data.drop_bad=true"]) == 0
+    assert evaluate([str(saved), str(file), "--json", "data.drop_bad=true"]) == 0
     assert json.loads(capsys.readouterr().out)["rows"] == 3
 
 
 def test_the_mistakes_are_a_file(saved: Path, tmp_path: Path) -> None:
     file, out = tmp_path / "test.csv", tmp_path / "new/wrong.csv"
     file.write_text(ROWS + '"=bad, bad",positive\nvery good,negative\n')
-    assert evaluate.main([str(saved), str(file), "--errors", str(out)]) == 0
+    assert evaluate([str(saved), str(file), "--errors", str(out)]) == 0
     skill, table = Skill.load(saved), pd.read_csv(out)
     rows = pd.read_csv(file)
     wrong = {}
@@ -69,7 +69,7 @@ def test_the_rows_are_not_overwritten_by_the_mistakes(
     file.write_text(ROWS)
     for name in (str(tmp_path / "x/../test.csv"), str(file), "~/test.csv"):
         with pytest.raises(SystemExit, match="2"):
-            evaluate.main([str(saved), str(file), "--errors", name])
+            evaluate([str(saved), str(file), "--errors", name])
     assert file.read_text() == ROWS
 
 
@@ -90,7 +90,7 @@ def test_what_is_answered_is_scored(
     assert (nothing["coverage"], nothing["answered"]) == (0, {})
     file = tmp_path / "test.csv"
     file.write_text(ROWS)
-    assert evaluate.main([str(saved), str(file), "--reject", "1"]) == 0
+    assert evaluate([str(saved), str(file), "--reject", "1"]) == 0
     assert "0.0 %" in capsys.readouterr().out
 
 

@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 import pytest
 
 from skip_exp import Skill
-from skip_exp.commands.line import json_line
-from skip_exp.commands.predict import main
+from skip_exp.commands.answer import json_line
+from skip_exp.commands.answer import predict as main
 from skip_exp.errors import SkipError
 from skip_exp.skill.examples import parse_lines
 from tests.helpers.saved import save_tiny_skill

@@ -7,7 +7,7 @@ import pytest
 from skip_exp.commands import table2
 from skip_exp.config import schema
 from skip_exp.errors import SkipError
-from skip_exp.report.reconstruction import REHEARSAL, Asked, rows, to_latex, to_markdown
+from skip_exp.report.reconstruction import REHEARSAL, Plan, rows, to_latex, to_markdown
 from skip_exp.utils import hub
 from tests.helpers.fakes import failed, frame_of, result, store
 
@@ -20,7 +20,7 @@ hydra:
   sweeper:
     params: {backbone: minilm, +task: "sst2,rte", seed: "1,2", prune.ratio: "0.3,0.5"}
 """
-ASKED = Asked(["sst2", "rte"], ["minilm"], [0.3, 0.5], [1, 2], "because")
+ASKED = Plan(["sst2", "rte"], ["minilm"], [0.3, 0.5], [1, 2], "because")
 JOBS = [tuple(job) for job in ASKED.jobs.to_numpy().tolist()]
 
 
@@ -57,11 +57,11 @@ def test_the_cells_of_the_papers_table():
 
 def test_overrides_narrow_the_table_and_reach_the_sweep(small, tmp_path):
     planned = table2.plan("paper", ["seed=1", "+task=rte", "trainer=cpu"])
-    assert planned.asked.jobs.to_numpy().tolist() == [
+    assert planned.jobs.to_numpy().tolist() == [
         ["rte", "minilm", 0.3, 1],
         ["rte", "minilm", 0.5, 1],
     ]
-    *_, name, one, other, third, source, place = planned.command(tmp_path / "out")
+    *_, name, one, other, third, source, place = table2.write_command(planned, tmp_path / "out")
     assert (name, one, other, third) == ("table2", "seed=1", "+task=rte", "trainer=cpu")
     assert source == "data.source=hub"
     assert place.startswith(f"hydra.sweep.dir={tmp_path}/out/jobs/")
@@ -72,7 +72,7 @@ def test_overrides_narrow_the_table_and_reach_the_sweep(small, tmp_path):
 def test_the_profile_and_the_data_follow_from_what_is_reachable(small, monkeypatch):
     def chosen(profile):
         planned = table2.plan(profile, [])
-        return planned.name, planned.overrides[-1], planned.asked.is_rehearsal
+        return planned.name, planned.overrides[-1], planned.is_rehearsal
 
     rehearsal = ("table2_embedded", "data.source=embedded", True)
     assert chosen("auto") == chosen("offline") == rehearsal
@@ -143,14 +143,14 @@ def test_other_settings_are_lines_of_their_own():
 
 
 def test_a_rehearsal_is_never_titled_table_2():
-    asked = Asked(["sst2"], ["minilm"], [0.3], [1], "because", is_rehearsal=True)
+    asked = Plan(["sst2"], ["minilm"], [0.3], [1], "because", is_rehearsal=True)
     for text in (to_markdown(asked, answers([])), to_latex(asked, answers([]))):
         assert REHEARSAL in text and "table 2" not in text.lower()
 
 
 def run(small, monkeypatch, code, *more):
     """The command, whose sweep is Python code."""
-    monkeypatch.setattr(table2.Plan, "command", lambda *_: [sys.executable, "-c", code])
+    monkeypatch.setattr(table2, "write_command", lambda *_: [sys.executable, "-c", code])
     return table2.main(["--output", str(small / "t2"), *more])
 
 

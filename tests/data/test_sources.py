@@ -2,6 +2,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import datasets
+import pandas as pd
 import pytest
 from omegaconf import OmegaConf
 
@@ -77,12 +78,11 @@ def test_a_users_own_files_win_and_mix_formats(tmp_path: Path) -> None:
 def test_auto_prefers_local_then_hub_then_embedded(
     folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    stored = {
-        "train": Path(tmp_path / "embedded.csv"),
-        "validation": Path(tmp_path / "embedded.csv"),
-    }
-    stored["train"].write_text("s,label\n" + "".join(f"x{i},yes\ny{i},no\n" for i in range(10)))
-    monkeypatch.setattr(sources, "find_embedded_files", lambda spec: stored)
+    table = pd.DataFrame({"s": [f"text {i}" for i in range(20)], "label": ["yes", "no"] * 10})
+    (tmp_path / "rows").mkdir()
+    for split in ("train", "validation"):
+        table.to_parquet(tmp_path / f"rows/{split}.parquet")
+    monkeypatch.setattr(sources, "EMBEDDED", tmp_path)
     monkeypatch.setitem(sources.EMBEDDED_TASKS, "toy", "rows")
     task = spec(hub=HUB)
     assert load(task, "auto", str(tmp_path)).source == "embedded:rows"

@@ -14,7 +14,7 @@ import wandb
 from lightning.pytorch.loggers import CSVLogger
 
 from skip_exp import results
-from skip_exp.callbacks.curves import mark_kept, replay
+from skip_exp.callbacks.fit import mark_kept, replay
 from skip_exp.logger import build, runs
 from skip_exp.skill.record import RECORD, TENSORS
 from tests.conftest import Cli

@@ -10,7 +10,7 @@ import torch
 
 from skip_exp import SkipForSequenceClassification, pipeline
 from skip_exp.backbones.load import load_backbone
-from skip_exp.commands.benchmark import retime
+from skip_exp.commands.results import retime
 from skip_exp.models import trained
 from skip_exp.models.shapes import shapes_of
 from skip_exp.models.soft_prompt import SoftPromptModel

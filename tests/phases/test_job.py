@@ -13,7 +13,7 @@ import torch
 
 from skip_exp import pipeline, results
 from skip_exp.cache.store import Keyed, stage_key
-from skip_exp.commands import predict
+from skip_exp.commands.answer import predict
 from skip_exp.data import sources
 from skip_exp.errors import SkipError
 from skip_exp.models.shapes import shapes_of, site_sizes
@@ -71,7 +71,7 @@ def test_the_same_job_is_answered(
         assert len({(skill / RECORD).read_bytes() for skill in skills}) == 1
         shutil.rmtree(skills[1])
     pipeline.run(job())
-    assert predict.main([f"{tmp_path}/run", "the film was dull"]) == 0
+    assert predict([f"{tmp_path}/run", "the film was dull"]) == 0
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,9 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
+from skip_exp.commands import compare
 from skip_exp.errors import SkipError
-from skip_exp.report import compare, frame, tables
+from skip_exp.report import frame, tables
 from skip_exp.report.cells import SEARCHED, front, gather, main_method, ratio_text
 from skip_exp.results import Result
 from tests.helpers.fakes import failed, frame_of, grid, result, store
@@ -80,7 +81,9 @@ def test_contended_timings_are_no_speedup():
         ("data_hash", ("aaaa", "bbbb")),  # two data folders under one task's name
     ],
 )
-def test_what_changes_a_number_tells_cells_apart_wherever_results_are_shown(key, values):
+def test_what_changes_a_number_tells_cells_apart_wherever_results_are_shown(
+    key, values, monkeypatch, capsys
+):
     group, _, name = key.rpartition(".")
 
     def job(value, seed, **fields):
@@ -94,10 +97,10 @@ def test_what_changes_a_number_tells_cells_apart_wherever_results_are_shown(key,
     found = [job(value, seed) for value in values for seed in (1, 2)]
     cells = gathered(found).cells
     assert sorted(cells["variant"]) == sorted(variants) and list(cells["n"]) == [2, 2]
-    console = Console(width=300)
-    with console.capture() as shown:
-        console.print(tables.job_table(list(map(Result.model_validate, found)), 300))
-    assert all(variant in shown.get() for variant in variants)
+    monkeypatch.setattr(tables, "open_screen", lambda: Console(width=300))
+    tables.show_jobs(list(map(Result.model_validate, found)))
+    shown = capsys.readouterr().out
+    assert all(variant in shown for variant in variants)
     pairs = compare.compare(frame_of(found), key, split="validation")
     assert set(pairs["option"]) | set(pairs["baseline"]) == set(texts)
 

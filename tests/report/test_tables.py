@@ -25,9 +25,15 @@ def lines(*found):
 
 def shown(*found, width=200):
     """Title, head and rows of the table of jobs."""
-    console = Console(width=width)
-    with console.capture() as text:
-        console.print(tables.job_table(list(map(Result.model_validate, found)), width))
+    return printed(width, tables.show_jobs, list(map(Result.model_validate, found)))
+
+
+def printed(width, show, *given):
+    """The lines that ``show`` prints on a terminal of this width."""
+    screen = Console(width=width)
+    with pytest.MonkeyPatch.context() as patch, screen.capture() as text:
+        patch.setattr(tables, "open_screen", lambda: screen)
+        show(*given)
     return text.get().splitlines()
 
 

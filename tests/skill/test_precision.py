@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from skip_exp import Skill
-from skip_exp.commands.predict import main
+from skip_exp.commands.answer import predict as main
 from skip_exp.errors import SkipError
 from skip_exp.skill.rebuild import wants_bf16
 from skip_exp.utils import machine

@@ -118,6 +118,7 @@ def test_two_objectives_end_with_the_jobs_that_no_other_beats(cli: Cli) -> None:
     [
         ({"objectives": []}, "sweep.objective=None: "),
         ({"objectives": ["select/final", "flops/ratio"]}, "hydra.sweeper.direction=maximize: "),
+        ({"n_jobs": 0}, "hydra.sweeper.n_jobs=0: "),
         ({"task": ["tune.lr=0.1"]}, "hydra.sweeper.params=.*: "),
     ],
 )

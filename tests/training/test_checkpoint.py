@@ -19,8 +19,8 @@ from lightning.pytorch.loggers import CSVLogger
 from torch import Tensor
 
 from skip_exp import results
-from skip_exp.callbacks import keep
-from skip_exp.callbacks.curves import Curves
+from skip_exp.callbacks import fit as saving
+from skip_exp.callbacks.fit import Curves
 from skip_exp.config.groups import RetuneConfig, TrainConfig, TuneConfig
 from skip_exp.data.module import TextDataModule
 from skip_exp.models.trained import State, train_only, trainable_state
@@ -41,8 +41,8 @@ class Killed(BaseException):
 @pytest.fixture(autouse=True)
 def every_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
     """However short it is."""
-    monkeypatch.setattr(keep, "FIRST", 0.0)
-    monkeypatch.setattr(keep, "SHARE", 1e9)
+    monkeypatch.setattr(saving, "FIRST", 0.0)
+    monkeypatch.setattr(saving, "SHARE", 1e9)
 
 
 @pytest.fixture(scope="module")
@@ -156,21 +156,21 @@ def test_a_damaged_file_is_one_warning(
 ) -> None:
     path, model = tmp_path / "fit.ckpt", tiny_model()
     module: Any = SimpleNamespace(model=model, phase="tune", settings=TuneConfig(epochs=3))
-    assert keep.find_checkpoint(path, module) is None and not caplog.records
+    assert saving.find_checkpoint(path, module) is None and not caplog.records
     saved = {"epoch": 0, "pytorch-lightning_version": L.__version__}
     saved |= {"state_dict": trainable_state(model)}
-    keep.WholeFiles().save_checkpoint(saved, path)
-    assert keep.find_checkpoint(path, module) == path and not caplog.records
+    saving.WholeFiles().save_checkpoint(saved, path)
+    assert saving.find_checkpoint(path, module) == path and not caplog.records
     path.write_bytes(path.read_bytes()[:left])
-    assert keep.find_checkpoint(path, module) is None
+    assert saving.find_checkpoint(path, module) is None
     (record,) = caplog.records
     assert record.levelname == "WARNING" and "\n" not in record.getMessage()
 
 
 def test_saving_takes_a_fiftieth_of_a_fit_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
     """Epochs of 4 s; a save takes 0.5 s."""
-    monkeypatch.setattr(keep, "FIRST", 10.0)
-    monkeypatch.setattr(keep, "SHARE", 0.02)
+    monkeypatch.setattr(saving, "FIRST", 10.0)
+    monkeypatch.setattr(saving, "SHARE", 0.02)
     now, saves = 0.0, []
 
     def save(*_: Any, **__: Any) -> None:
@@ -178,9 +178,9 @@ def test_saving_takes_a_fiftieth_of_a_fit_at_most(monkeypatch: pytest.MonkeyPatc
         saves.append(now)
         now += 0.5
 
-    monkeypatch.setattr(keep, "time", SimpleNamespace(monotonic=lambda: now))
+    monkeypatch.setattr(saving, "time", SimpleNamespace(monotonic=lambda: now))
     trainer: Any = SimpleNamespace(save_checkpoint=save)
-    callback = keep.Checkpoint(Path("fit.ckpt"))
+    callback = saving.Checkpoint(Path("fit.ckpt"))
     callback.on_train_start(trainer, tiny_model())
     for _ in range(20):
         now += 4

@@ -16,7 +16,7 @@ from lightning.pytorch.loggers import CSVLogger
 from sklearn.linear_model import LogisticRegression
 from torch.utils.data import DataLoader
 
-from skip_exp.callbacks.curves import Curves
+from skip_exp.callbacks.fit import Curves
 from skip_exp.config.groups import RetuneConfig, TaskConfig, TrainConfig
 from skip_exp.config.schema import TrainerConfig
 from skip_exp.data.batches import UNLABELLED, collate

@@ -227,7 +227,7 @@ def test_the_command_tries_every_form(
         str(out),
         *settings,
     ]
-    assert train.main(given) == 0
+    assert train.train(given) == 0
     (folder,) = out.glob("*/*/chosen")
     found = pd.read_csv(folder.parent / show.CSV)
     names, (form,) = {*found["model"]}, found.loc[found["chosen"], "form"]

@@ -30,7 +30,7 @@ def test_a_cut_model_is_judged_beside_baselines(
     own = ["backbone.name=tiny", f"backbone.path={backbone}", "attribution.samples=64"]
     own += [*SMALL, "tune.epochs=1", "retune.epochs=1", "--output", str(tmp_path / "out")]
     line = [str(tmp_path / "train.csv"), "--validation", str(tmp_path / "validation.csv"), *own]
-    assert train.main(line) == 0
+    assert train.train(line) == 0
     assert "was it worth it?" in capsys.readouterr().out
     (frame,) = frames
     cut = "50 % cut, fp32"

@@ -158,8 +158,9 @@ def _save(model: Any, tokenizer: Any, root: Path) -> Path:
     if tokenizer is None:
         raise SkipError("compress: tokenizer=None: a model needs its tokenizer")
     if not getattr(tokenizer, "is_fast", False):
-        what = type(tokenizer).__name__
-        raise SkipError(f"compress: tokenizer={what}: must be a fast one (tokenizer.json)")
+        raise SkipError(
+            f"compress: tokenizer={type(tokenizer).__name__}: must be a fast one (tokenizer.json)"
+        )
     settings = model.config.to_dict()
     for key in ("architectures", "dtype"):  # saving changes them in the model itself
         settings.pop(key, None)

@@ -62,7 +62,7 @@ def fit(
         label: the column of the labels; several columns of 0 and 1 for rows of several labels.
         validation: rows that are scored, of any kind that ``data`` may be; lists as (texts,
             labels). None: a fifth of ``data`` is set apart, stratified.
-        ratio: fraction of the block parameters to remove; None: 0.5.
+        ratio: fraction of the block parameters to remove; None: 0.5. At 0 nothing is tuned again.
         within: instead of a ratio: find the fastest model that loses at most so many points to the
             uncut one on the selection slice, a standard error included. Several cuts are tried,
             each in every form.
@@ -83,6 +83,10 @@ def fit(
     settings = [] if backbone is None else [f"backbone={backbone}"]
     settings = join_settings(settings, ratio, within, overrides)
     cfg = compose_job(settings, root)
+    is_whole = cfg.prune.ratio == 0 and cfg.prune.layers is None
+    if is_whole and "retune.enabled" not in values_of(settings):
+        settings.append("retune.enabled=false")  # what is not cut needs no repair
+        cfg = compose_job(settings, root)
     given = read_given(data, labels, text, label, validation, cfg)
     return run(cfg, describe_task(given, cfg, root), settings, root)
 
@@ -185,5 +189,4 @@ def _run(pipeline: ModuleType, cfg: Config) -> Any:
             results.write_failed(cfg.output_dir, asdict(cfg), error)
         raise
     finally:
-        if runs := sys.modules.get("skip_exp.logger.runs"):  # otherwise no run is open
-            runs.close(error)
+        console.close_run(error)

@@ -20,7 +20,7 @@ from skip_exp.data.given import read_class_names, to_table
 from skip_exp.data.read import Table
 from skip_exp.data.rows import to_rows
 from skip_exp.errors import DataError, shown, shown_names
-from skip_exp.outcomes.labels import FLAGS, NUMBER, label_text, split_labels, with_indices
+from skip_exp.outcomes.labels import NUMBER, label_text, split_labels, with_indices
 from skip_exp.outcomes.registry import OUTCOMES, Outcome
 from skip_exp.utils import files
 
@@ -109,8 +109,10 @@ def describe_task(given: Given, cfg: DictConfig, root: Path) -> dict[str, Any]:
     if "labels" not in asked:
         task["labels"] = _list_classes(given, outcome) if column else label
     elif not column and {*asked["labels"]} != {*label}:
-        why = f"are not the classes {shown_names(asked['labels'])}"
-        raise DataError(f"label: the columns {shown_names(label)} {why}")
+        raise DataError(
+            f"label: the columns {shown_names(label)} "
+            f"are not the classes {shown_names(asked['labels'])}"
+        )
     spec = TaskConfig(**{"metrics": outcome.choose_metrics([])} | task)
     if "metrics" not in asked:
         task["metrics"] = outcome.choose_metrics(_read_labels(train, spec))
@@ -139,8 +141,10 @@ def _list_classes(given: Given, outcome: Outcome) -> list[str]:
     for cells in validation.rows:  # the order that was found is not the user's
         value = cells[column]
         if isinstance(value, str | int | float) and label_text(value).isdecimal():
-            what = f"label={column}: {value}: the train rows have {shown_names(classes)}"
-            raise DataError(f"{validation.where}: {what}; give task.labels if labels are indices")
+            raise DataError(
+                f"{validation.where}: label={column}: {value}: the train rows have "
+                f"{shown_names(classes)}; give task.labels if labels are indices"
+            )
     return classes
 
 
@@ -150,8 +154,7 @@ def find_classes(table: Table, column: str, outcome: Outcome) -> list[str]:
     Raises:
         DataError: fewer than two, or so many that the column holds texts.
     """
-    counts: Counter[str] = Counter()
-    bad: dict[int, str] = {}
+    counts, bad = Counter[str](), dict[int, str]()
     for number, row in enumerate(table.rows, 1):
         try:
             counts.update(filter(None, map(label_text, outcome.split(row[column]))))
@@ -166,9 +169,10 @@ def find_classes(table: Table, column: str, outcome: Outcome) -> list[str]:
     names = sorted((each[0] for each in spellings.values()), key=_natural)
     if len(names) < 2 or len(names) > min(MOST_CLASSES, counts.total() / 2):
         table.report_bad(bad, drop=False, more="")  # rather than to count what was read
-        what = f"{len(names)} different values in {counts.total()} rows"
-        raise DataError(f"{table.where}: label={column}: {what}: not a column of classes")
-    _warn_of_equal(names)
+        raise DataError(
+            f"{table.where}: label={column}: {len(names)} different values in "
+            f"{counts.total()} rows: not a column of classes"
+        )
     if outcome.is_exclusive:
         _warn_of_joined(names)
     return names
@@ -180,23 +184,15 @@ def _natural(name: str) -> tuple[bool, float, str]:
     return not is_number, float(name) if is_number else 0.0, name
 
 
-def _warn_of_equal(names: Sequence[str]) -> None:
-    """Name two classes of one value, such as ``1.5`` and ``1.50``, or ``1`` and ``true``."""
-    first: dict[float, str] = {}
-    for name in names:
-        with suppress(ValueError):  # no number
-            other = first.setdefault(float(FLAGS.get(name.casefold(), name)), name)
-            if other != name:
-                log.warning("data: the labels %s and %s are two classes", other, name)
-
-
 def _warn_of_joined(names: Sequence[str]) -> None:
     """Name a class that joins others, such as ``price;service`` beside ``price``."""
     parts = {name: split_labels(name) for name in names}
     joined = [name for name in names if len(parts[name]) > 1 and {*parts[name]} <= {*names}]
     if joined:
-        cure = "task.multilabel=true takes it apart"
-        log.warning("data: the label %s joins others, but is a class: %s", joined[0], cure)
+        log.warning(
+            "data: the label %s joins others, but is a class: task.multilabel=true takes it apart",
+            joined[0],
+        )
 
 
 def _read_labels(train: Table, spec: TaskConfig) -> list[Any]:

@@ -158,17 +158,16 @@ class StageCache:
     @contextmanager
     def _held(self, path: Path) -> Iterator[None]:
         """Hold the lock of ``path`` within the block. Raises SkipError."""
-        stage = path.parent.name
-        what = "runs the same job" if stage == JOB_STAGE else f"computes the same stage, {stage}"
         lock = FileLock(path.with_suffix(".lock"))
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            files.acquire(lock, what)
+            files.acquire(lock, f"computes the same stage, {path.parent.name}")
             for leftover in path.parent.glob(f"{path.stem}*.tmp"):  # of a killed process
                 leftover.unlink(missing_ok=True)
         except OSError as error:
-            why = f"cannot be written: {error.strerror}"
-            raise SkipError(f"cache.dir={self.folder}: {why}") from error
+            raise SkipError(
+                f"cache.dir={self.folder}: cannot be written: {error.strerror}"
+            ) from error
         try:
             yield
         finally:

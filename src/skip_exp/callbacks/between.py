@@ -138,9 +138,9 @@ def check_relevance(found: Any, sizes: Mapping[Site, int]) -> Relevance:
         raise ValueError(f"must return {{site: scores}}, found {type(found).__name__}")
     if unknown := [str(site) for site in found if site not in sizes]:
         raise ValueError(f"{unknown[0]}: no such site; there are {', '.join(list(sizes)[:4])}, ...")
-    relevance: Relevance = {}
-    for site, size in sizes.items():
-        relevance[site] = _check_scores(site, found.get(site), size)
+    relevance: Relevance = {
+        site: _check_scores(site, found.get(site), size) for site, size in sizes.items()
+    }
     values = torch.cat(list(relevance.values()))
     if len(values) > 1 and bool((values == values[0]).all()):
         raise ValueError(

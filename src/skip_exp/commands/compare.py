@@ -14,11 +14,41 @@ first value is the baseline. Scores are those of the selection slice, on which s
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import yaml
+from rich.table import Table
+from scipy import stats
 
 from skip_exp.commands.line import one_line_errors, parser
 from skip_exp.config.compose import choices
-from skip_exp.report import compare, frame
-from skip_exp.report.tables import open_screen, write_files
+from skip_exp.config.together import values_of
+from skip_exp.errors import SkipError
+from skip_exp.outcomes.scores import DRAWS, Labels, score
+from skip_exp.report import frame
+from skip_exp.report.cells import SEARCHED, ratio_text
+from skip_exp.report.frame import PREFIX, name_values
+from skip_exp.report.tables import console, percent, points, write_files
+from skip_exp.results import PREDICTIONS
+from skip_exp.utils.console import open_screen
+
+SPLITS = {"select": "select/final", "validation": "metric/final"}  # with the scores' column
+RATIO = "prune.ratio"  # its column is `ratio`
+APART = ["backbone", "ratio"]  # each has a table of its own, unless it is compared
+TESTED = ["low", "high", "p", "over"]
+MEAN = "mean"  # in the column `task`: over the tasks
+NOTE = (
+    "Scores of final models (--split {split}), in percent. The mean counts every task once. Its"
+    " 95 % interval and p are those of a paired t-test over the tasks; {task}."
+)
+TASK_NOTES = {
+    "select": "those of a task, over its pairs",
+    "validation": f"those of a task, over its rows, resampled {DRAWS:,} times for all its models"
+    " alike (without stored predictions: over its pairs)",
+}
+MIXED = "{} pairs: code or libraries of the two sides differ. Run the older jobs again."
 
 
 @one_line_errors(1)
@@ -29,21 +59,242 @@ def main(arguments: Sequence[str] | None = None) -> int:
     line.add_argument(
         "--by", required=True, metavar="KEY[=A,B]", help="key or group to compare, and its values"
     )
-    line.add_argument("--split", choices=compare.SCORES, default="select", help="whose scores")
+    line.add_argument("--split", choices=SPLITS, default="select", help="whose scores")
     line.add_argument(
         "--output", type=Path, metavar="FILE", help="write the rows to a CSV file, too"
     )
     options = line.parse_intermixed_args(arguments)
     key, _, given = options.by.partition("=")
     values = choices(given) if given else []
-    rows = compare.compare(frame.load(options.folders), key, values, options.split)
+    rows = compare(frame.load(options.folders), key, values, options.split)
     if options.output:
         write_files({options.output: rows.to_csv(index=False)})
     screen = open_screen()
-    for table in compare.make_tables(rows):
+    for table in make_tables(rows):
         screen.print(table, "")
-    for note in compare.notes(rows, options.split):
-        screen.print(note, markup=False, highlight=False)
+    for note in notes(rows, options.split):
+        print(note)
     if options.output:
         print(f"written: {options.output}")
     return 0
+
+
+def compare(
+    results: pd.DataFrame, by: str, values: Sequence[str] = (), split: str = "select"
+) -> pd.DataFrame:
+    """Every other value of a key against a baseline value, a row per task and their mean.
+
+    Two results are a pair where they agree in every key but the compared one.
+
+    Args:
+        results: from `frame.load`.
+        by: a key such as ``prune.sites``, or a group such as ``attribution``.
+        values: the first is the baseline; none: all, against the one with most results.
+        split: whose scores: ``select`` or ``validation``.
+
+    Returns:
+        Columns baseline, option, backbone and ratio (unless compared), task, metric, pairs, mixed
+        (pairs whose two sides are of different code), baseline_score, option_score, difference,
+        low, high, p and over (what these three are over); fractions, not percent.
+
+    Raises:
+        SkipError: no such key or value, or no two results that differ in it alone.
+    """
+    real = _select(results, by, SPLITS[split])
+    settings = [name for name in real if name.startswith(PREFIX)]
+    keys = ["task", "metric", *APART, "attribution", "seed", *settings]  # what a pair shares
+    compared = [name for name in keys if _is_of(name, by)]
+    if not compared:
+        differ = [name.removeprefix(PREFIX) for name in keys if real[name].nunique() > 1]
+        raise SkipError(
+            f"--by {by}: no such key in these results; "
+            f"keys that differ: {', '.join(differ) or 'none'}"
+        )
+    real = real.assign(option=_name_options(real, by, compared))
+    baseline, *others = _choose(real["option"], by, values)
+    on = [name for name in keys if name not in compared]
+    places = [name for name in APART if name in on]
+    sides = dict(iter(real.drop_duplicates([*on, "option"], keep="last").groupby("option")))
+    parts = []
+    for option in others:
+        pairs = sides[baseline].merge(sides[option], on=on, suffixes=(None, " of option"))
+        for place, group in pairs.groupby(places):
+            named = {"baseline": baseline, "option": option}
+            named |= dict(zip(places, place, strict=True))
+            rows = _summarize(group, split)
+            parts.append(pd.DataFrame(named, index=rows.index).join(rows))
+    if not parts:
+        raise SkipError(f"--by {by}: no two results differ in {by} alone")
+    return pd.concat(parts, ignore_index=True)
+
+
+def _select(results: pd.DataFrame, by: str, column: str) -> pd.DataFrame:
+    """Finished results on rows of their own task, with their ``score``."""
+    real = results[(results["status"] == "done") & ~results["sample"]]
+    real = real.dropna(subset=["seed", column]).rename(columns={column: "score"})
+    if real.empty:
+        raise SkipError(f"--by {by}: no finished result on rows of its own task")
+    return real.assign(ratio=real["ratio"].mask(real["searched"], SEARCHED).map(ratio_text))
+
+
+def _is_of(column: str, by: str) -> bool:
+    """Whether a column is the key ``by``, or one of its group."""
+    key = RATIO if column == "ratio" else column.removeprefix(PREFIX)
+    return key == by or column.startswith(f"{PREFIX}{by}.")
+
+
+def _name_options(results: pd.DataFrame, by: str, compared: list[str]) -> pd.Series:
+    """The value of a key per result, as text; of a group its choice and what differs within it."""
+    if compared == [PREFIX + by] or by == RATIO:
+        return results[compared[0]].map(_plain)
+    typed = results["path"].map(lambda path: _read_choice(path, by))
+    names = typed.where(typed != "", results[by]) if by in results else typed
+    parts = []
+    for name, part in results.groupby(names):
+        keys = [key for key in compared if key.startswith(PREFIX) and part[key].nunique() > 1]
+        texts = [f"{name}, {text}".strip(", ") for text in name_values(part[keys])]
+        parts.append(pd.Series(texts, index=part.index, dtype=object))
+    return pd.concat(parts)
+
+
+def _read_choice(path: str, group: str) -> str:
+    """What a job's command chose of a group: ``wanda`` of ``attribution=wanda``; else nothing."""
+    try:
+        text = (Path(path).parent / ".hydra/overrides.yaml").read_text(encoding="utf-8")
+    except OSError:
+        return ""
+    return values_of(yaml.safe_load(text) or []).get(group, "")
+
+
+def _plain(value: Any) -> str:
+    """One text for what YAML, Hydra and Python write differently: ``[a,b]``, ``1e-3``, ``null``."""
+    text = str(value).strip("[]").replace(", ", ",").replace(",", "+")
+    try:
+        return f"{float(text):g}"
+    except ValueError:
+        return {"true": "True", "false": "False", "null": "None"}.get(text, text)
+
+
+def _choose(options: pd.Series, by: str, values: Sequence[str]) -> list[str]:
+    """The options that ``values`` name or, without any, all of them, the most frequent first.
+
+    Raises:
+        SkipError: no result has one of them, or there is no second one.
+    """
+    known = options[options != ""].value_counts()
+    plain = {_plain(option): option for option in known.index}
+    chosen = [plain.get(_plain(each), each) for each in values] or list(known.index)
+    if unknown := [value for value in chosen if value not in known]:
+        raise SkipError(f"--by {by}={unknown[0]}: no result; there are: {'; '.join(known.index)}")
+    if len(chosen) < 2:
+        raise SkipError(f"--by {by}: needs two values; the results have: {'; '.join(known.index)}")
+    return chosen
+
+
+def _summarize(pairs: pd.DataFrame, split: str) -> pd.DataFrame:
+    """A row per task and, of several, that of their mean."""
+    codes = pairs[["versions/code", "versions/code of option"]]
+    is_mixed = (codes.nunique(axis=1) > 1) & (codes != "").all(axis=1)
+    pairs = pairs.assign(difference=pairs["score of option"] - pairs["score"], mixed=is_mixed)
+    groups = pairs.groupby("task")
+    tasks = groups.agg(
+        metric=("metric", "first"),
+        pairs=("seed", "size"),
+        mixed=("mixed", "sum"),
+        baseline_score=("score", "mean"),
+        option_score=("score of option", "mean"),
+        difference=("difference", "mean"),
+    ).reset_index()
+    tests = []
+    for _, group in groups:
+        over_rows = bootstrap_rows(group) if split == "validation" else None
+        found = over_rows or t_test(group["difference"])
+        tests.append((*found, "rows" if over_rows else "pairs"))
+    tasks[TESTED] = tests
+    if len(tasks) == 1:
+        return tasks
+    counts = tasks[["pairs", "mixed"]].sum()
+    means = tasks[["baseline_score", "option_score", "difference"]].mean()
+    tested = dict(zip(TESTED, (*t_test(tasks["difference"]), "tasks"), strict=True))
+    mean = {"task": MEAN, "metric": "", **counts, **means, **tested}
+    return pd.concat([tasks, pd.DataFrame([mean])], ignore_index=True)
+
+
+def t_test(differences: Sequence[float] | pd.Series) -> tuple[float, float, float]:
+    """The 95 % t-interval of their mean, and p; NaN unless two of them differ."""
+    if np.ptp(differences) < 1e-9:
+        return np.nan, np.nan, np.nan
+    found = stats.ttest_1samp(differences, 0)
+    low, high = found.confidence_interval(0.95)
+    return float(low), float(high), float(found.pvalue)
+
+
+def bootstrap_rows(pairs: pd.DataFrame) -> tuple[float, float, float] | None:
+    """The 95 % interval of a task's difference over its validation rows, without a p.
+
+    Returns:
+        None where predictions are missing, or not of the same rows.
+    """
+    tables = [_read_answers(path) for path in (*pairs["path"], *pairs["path of option"])]
+    found = [table for table in tables if table is not None]
+    if len(found) < len(tables):
+        return None
+    true = found[0]["label"].to_numpy()
+    if len(true) < 2 or any(not np.array_equal(true, each["label"]) for each in found):
+        return None
+    answers, metric = [each["predicted"].to_numpy() for each in found], pairs["metric"].iloc[0]
+    classes = 1 + max(int(each.max()) for each in (true, *answers))
+
+    def subtract(true: Labels, *answers: Labels) -> float:
+        scores = [score(metric, each, true, classes) for each in answers]
+        return float(np.mean(scores[len(pairs) :]) - np.mean(scores[: len(pairs)]))
+
+    how: Any = {"paired": True, "vectorized": False, "n_resamples": DRAWS, "method": "percentile"}
+    low, high = stats.bootstrap((true, *answers), subtract, **how, rng=0).confidence_interval
+    return float(low), float(high), np.nan
+
+
+def _read_answers(path: str) -> pd.DataFrame | None:
+    """The predictions beside a result; None where none can be read, and of several labels."""
+    try:
+        table = pd.read_csv(Path(path).parent / PREDICTIONS)
+    except (OSError, ValueError, EOFError):
+        return None
+    return table if {"label", "predicted", "probability"} <= {*table} else None
+
+
+def make_tables(rows: pd.DataFrame) -> list[Table]:
+    """A table for the terminal per option, backbone and ratio."""
+    places = [name for name in APART if name in rows]
+    tables = []
+    groups = rows.groupby(["baseline", "option", *places], sort=False)
+    for (baseline, option, *place), group in groups:
+        where = ", ".join(f"{n} {value}" for n, value in zip(places, place, strict=True))
+        scores = group[["baseline_score", "option_score"]].map(percent)
+        text = {
+            "task": group["task"],
+            "baseline": scores["baseline_score"],
+            "option": scores["option_score"],
+            "difference": group["difference"].map(points),
+            "95 % interval": [
+                "-" if np.isnan(low) else f"{points(low)} to {points(high)}"
+                for low, high in zip(group["low"], group["high"], strict=True)
+            ],
+            "p": group["p"].map(_show_p),
+            "pairs": group["pairs"].astype(str),
+        }
+        tables.append(console(pd.DataFrame(text), f"{option} against {baseline} ({where})"))
+    return tables
+
+
+def _show_p(p: float) -> str:
+    if np.isnan(p):
+        return "-"
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def notes(rows: pd.DataFrame, split: str) -> list[str]:
+    """What a reader must know of the tables."""
+    found = [NOTE.format(split=split, task=TASK_NOTES[split])]
+    mixed = rows.loc[rows["task"] != MEAN, "mixed"].sum()
+    return [*found, MIXED.format(mixed)] if mixed else found

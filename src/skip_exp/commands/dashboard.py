@@ -43,8 +43,9 @@ def build_workspaces(entity: str, project: str) -> list[Any]:
         import wandb_workspaces.reports.v2 as wr  # an extra
         import wandb_workspaces.workspaces as ws  # an extra
     except ImportError as error:
-        advice = "pip install 'skip_exp[dashboard]'"
-        raise SkipError(f"dashboard: wandb-workspaces is not installed: {advice}") from error
+        raise SkipError(
+            "dashboard: wandb-workspaces is not installed: pip install 'skip_exp[dashboard]'"
+        ) from error
 
     def view(name: str, sections: dict[str, list[Any]], groupby: list[Any]) -> Any:
         shown = [ws.Section(name=n, panels=panels, is_open=True) for n, panels in sections.items()]
@@ -73,8 +74,7 @@ def _panels(wr: Any) -> dict[str, list[Any]]:
         return wr.LinePlot(title=f"{phase}: {name}", x=f"{phase}/step", y=[f"{phase}/{name}"])
 
     columns = [wr.ParallelCoordinatesPlotColumn(wr.SummaryMetric(name), name) for name in PARALLEL]
-    scored = dict.fromkeys(METRICS)
-    fitted = ("train_loss", "select_loss", *(f"select_{name}" for name in scored))
+    fitted = ("train_loss", "select_loss", *(f"select_{name}" for name in dict.fromkeys(METRICS)))
     wide = wr.Layout(w=24, h=10)
     return {
         "Speed-up and size against metric": [

@@ -16,7 +16,6 @@ import signal
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -29,9 +28,10 @@ from skip_exp.config import schema
 from skip_exp.config.compose import choices, compose_config, quote
 from skip_exp.config.groups import DIGITS, TaskConfig
 from skip_exp.config.together import values_of
+from skip_exp.data.sources import load_rows
 from skip_exp.errors import SkipError
 from skip_exp.report import frame
-from skip_exp.report.reconstruction import Asked, to_latex, to_markdown
+from skip_exp.report.reconstruction import Plan, to_latex, to_markdown
 from skip_exp.report.tables import write_files
 from skip_exp.utils import hub
 
@@ -39,20 +39,38 @@ SWEEPS = {"paper": "table2", "offline": "table2_offline"}
 REHEARSAL_SWEEP = "table2_embedded"  # the sweep on rows that come with the package
 
 
-@dataclass(frozen=True)
-class Plan:
-    """The sweep, what its jobs are given beside its file, and the cells of its table."""
-
-    name: str
-    overrides: list[str]
-    asked: Asked
-
-    def command(self, out: Path) -> list[str]:
-        """The sweep as a command; each run of it has a folder of its own below ``out``."""
-        folder = out / "jobs" / datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
-        sweep = ["--config-dir", str(schema.sweep_dir()), "--config-name", self.name]
-        place = f"hydra.sweep.dir={quote(str(folder))}"
-        return [sys.executable, "-m", "skip_exp", *sweep, *self.overrides, place]
+@one_line_errors(1)
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Exit code: 0 complete, 1 incomplete, 130 interrupted; the table is always written."""
+    line = parser("table2", __doc__)
+    line.add_argument(
+        "--profile",
+        choices=["auto", *SWEEPS],
+        default="auto",
+        help="backbones and data; auto: paper where the hub can be reached, else offline",
+    )
+    line.add_argument(
+        "--results", nargs="+", default=[], metavar="FOLDER", help="further folders of results"
+    )
+    line.add_argument("--output", type=Path, default=Path("outputs/table2"), metavar="DIR")
+    line.add_argument("--no-run", action="store_true", help="only write the table")
+    line.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="for every job")
+    options = line.parse_intermixed_args(arguments)
+    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    planned, out, interrupted = plan(options.profile, options.overrides), options.output, False
+    print(f"{planned.title}. {planned.about}", flush=True)
+    if not options.no_run:
+        check_data(planned)
+        interrupted = run_sweep(write_command(planned, out))
+    folders = [each for each in (*options.results, out) if Path(each).exists()]
+    answers = planned.answers(frame.order_runs(frame.rows(results.load(folders))))
+    done, count = planned.count_done(answers), len(planned.jobs)
+    text = to_markdown(planned, answers)
+    write_files({out / "table2.md": text, out / "table2.tex": to_latex(planned, answers)})
+    print(text)
+    print(f"{planned.name}: {done} of {count} jobs done")
+    print(f"written: {out}/table2.md, .tex")
+    return 130 if interrupted else int(done < count)
 
 
 def plan(profile: str, overrides: Sequence[str]) -> Plan:
@@ -79,21 +97,21 @@ def plan(profile: str, overrides: Sequence[str]) -> Plan:
     given = [*overrides, f"data.source={source}"]
     first = f"+task={values['task'][0]}"
     compose_config(name, [first, *_unswept(given, values)])  # refuses a wrong key
-    asked = Asked(
+    return Plan(
         tasks=values["task"],
         backbones=values["backbone"],
         ratios=[round(float(ratio), DIGITS) for ratio in values["prune.ratio"]],
         seeds=[int(seed) for seed in values["seed"]],
         about=f"Profile {profile}, recipe {recipe_of(name, overrides)}: {why}; {where}",
         is_rehearsal=source == "embedded",
+        name=name,
+        overrides=given,
     )
-    return Plan(name, given, asked)
 
 
-def read_sweep(name: str) -> dict[str, Any]:
+def read_sweep(name: str) -> Any:
     """The content of ``sweeps/<name>.yaml``."""
-    content: dict[str, Any] = yaml.safe_load((schema.sweep_dir() / f"{name}.yaml").read_text())
-    return content
+    return yaml.safe_load((schema.sweep_dir() / f"{name}.yaml").read_text())
 
 
 def recipe_of(name: str, overrides: Sequence[str]) -> str:
@@ -121,16 +139,16 @@ def check_data(planned: Plan) -> None:
     """Refuse a sweep whose every job would fail. Raises SkipError."""
     if "data.source=hub" not in planned.overrides or hub.hub_reachable():
         return
-    lacking = [t for t in planned.asked.tasks if not is_cached(t, planned.overrides, planned.name)]
+    lacking = [t for t in planned.tasks if not is_cached(t, planned.overrides, planned.name)]
     if lacking:
-        why = f"the model hub cannot be reached, and its cache lacks {', '.join(lacking)}"
-        raise SkipError(f"--profile paper: {why}; --profile offline needs no hub")
+        raise SkipError(
+            f"--profile paper: the model hub cannot be reached, and its cache lacks "
+            f"{', '.join(lacking)}; --profile offline needs no hub"
+        )
 
 
 def is_cached(task: str, overrides: Sequence[str], name: str) -> bool:
     """Whether the hub's cache has the rows of a task of the sweep ``name``."""
-    from skip_exp.data.sources import load_rows  # takes seconds to import: only where asked
-
     given = _unswept(overrides, swept(name, overrides))
     cfg = compose_config(name, [f"+task={task}", *given])
     try:
@@ -138,6 +156,14 @@ def is_cached(task: str, overrides: Sequence[str], name: str) -> bool:
     except SkipError:
         return False
     return True
+
+
+def write_command(planned: Plan, out: Path) -> list[str]:
+    """The sweep as a command; each run of it has a folder of its own below ``out``."""
+    folder = out / "jobs" / datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
+    sweep = ["--config-dir", str(schema.sweep_dir()), "--config-name", planned.name]
+    place = f"hydra.sweep.dir={quote(str(folder))}"
+    return [sys.executable, "-m", "skip_exp", *sweep, *planned.overrides, place]
 
 
 def run_sweep(command: list[str]) -> bool:
@@ -153,36 +179,3 @@ def run_sweep(command: list[str]) -> bool:
     finally:
         signal.signal(signal.SIGINT, before)
     return bool(interruptions)
-
-
-@one_line_errors(1)
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Exit code: 0 complete, 1 incomplete, 130 interrupted; the table is always written."""
-    line = parser("table2", __doc__)
-    about = "backbones and data; auto: paper where the hub can be reached, else offline"
-    line.add_argument("--profile", choices=["auto", *SWEEPS], default="auto", help=about)
-    about = "further folders of results"
-    line.add_argument("--results", nargs="+", default=[], metavar="FOLDER", help=about)
-    line.add_argument("--output", type=Path, default=Path("outputs/table2"), metavar="DIR")
-    line.add_argument("--no-run", action="store_true", help="only write the table")
-    line.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="for every job")
-    options = line.parse_intermixed_args(arguments)
-    logging.basicConfig(format="%(message)s", level=logging.WARNING)
-    planned, out, interrupted = plan(options.profile, options.overrides), options.output, False
-    asked = planned.asked
-    print(asked.about, flush=True)
-    if asked.is_rehearsal:
-        print("this is a rehearsal: these are not the tasks of the table", flush=True)
-    if not options.no_run:
-        check_data(planned)
-        interrupted = run_sweep(planned.command(out))
-    folders = [each for each in (*options.results, out) if Path(each).exists()]
-    answers = asked.answers(frame.order_runs(frame.rows(results.load(folders))))
-    done, count = asked.count_done(answers), len(asked.jobs)
-    text = to_markdown(asked, answers)
-    contents = {out / "table2.md": text, out / "table2.tex": to_latex(asked, answers)}
-    write_files(contents)
-    print(text)
-    print(f"{planned.name}: {done} of {count} jobs done")
-    print(f"written: {', '.join(map(str, contents))}")
-    return 130 if interrupted else int(done < count)

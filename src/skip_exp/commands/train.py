@@ -1,19 +1,4 @@
-"""Train a small classifier on a file of your own: tune, prune, tune again, test, time.
-
-Examples:
-
-    skip-exp train tickets.csv --text comment --label verdict
-    skip-exp train tickets.csv --text comment --label verdict --within 1
-    skip-exp train pairs.jsonl --text premise --text hypothesis --ratio 0.7 tune.epochs=4
-
-The file is CSV, TSV, JSON or JSON lines, each also with .gz, or Parquet. Without --validation a
-fifth of its rows is set apart. KEY=VALUE sets any other key; skip-exp +task=sst2 --cfg job shows
-them. The last lines name the skill, the commands that use it, and a sweep of the same rows.
-
---within N finds the model that answers one text fastest among those that lose at most N points;
---for batches counts texts a second. A table compares the model with the uncut one and with
-baselines.
-"""
+"""The commands that make a small classifier: of rows, or of a classifier that is fine-tuned."""
 
 import shlex
 from argparse import ArgumentParser
@@ -25,19 +10,38 @@ from omegaconf import OmegaConf
 
 from skip_exp import results
 from skip_exp.api import fit as api
+from skip_exp.api.task import read_given
 from skip_exp.commands.line import one_line_errors, parser
-from skip_exp.config.compose import quote
+from skip_exp.config.compose import compose_config, quote
 from skip_exp.config.groups import FASTEST
 from skip_exp.config.together import values_of
+from skip_exp.utils import console, files
 
 OUTPUT = "outputs"
 GOAL_KEYS = ("prune.ratio", "prune.target_speedup", "prune.within")
 
 
 @one_line_errors(2)
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Exit code: 0; 1 if the job failed, 2 if it was refused, with the reason in one line."""
-    line = parser("train", __doc__)
+def train(arguments: Sequence[str] | None = None) -> int:
+    """Train a small classifier on a file of your own: tune, prune, tune again, test, time.
+
+    Examples:
+
+        skip-exp train tickets.csv --text comment --label verdict
+        skip-exp train tickets.csv --text comment --label verdict --within 1
+        skip-exp train pairs.jsonl --text premise --text hypothesis --ratio 0.7 tune.epochs=4
+
+    The file is CSV, TSV, JSON or JSON lines, each also with .gz, or Parquet. Without --validation a
+    fifth of its rows is set apart. KEY=VALUE sets any other key; skip-exp +task=sst2 --cfg job
+    shows them. The last lines name the skill, its commands, and a sweep of the same rows.
+
+    --within N finds the model that answers one text fastest among those that lose at most N points;
+    --for batches counts texts a second. A table compares the model with the uncut one and with
+    baselines.
+
+    Exit code: 0; 1 if the job failed, 2 if it was refused, with the reason in one line.
+    """
+    line = parser("train", train.__doc__)
     add_arguments(line)
     line.add_argument("--backbone", help="a choice of backbone= (default: minilm)")
     options = parse(line, arguments)
@@ -62,22 +66,93 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
+@one_line_errors(2)
+def compress(arguments: Sequence[str] | None = None) -> int:
+    """Cut a fine-tuned classifier, and re-tune it with its own answers.
+
+    Examples:
+
+        skip-exp compress my-bert tickets.csv --text comment --label verdict --out my-small
+        skip-exp compress my-bert tickets.csv --text comment --label verdict --within 1
+
+    MODEL is a folder or a hub id of a model for sequence classification, whose id2label names the
+    classes; or an uncut skill, or its hf export. --out writes a checkpoint that transformers loads
+    (trust_remote_code=True). --within N finds the fastest model that loses at most N points.
+
+    A fifth of FILE is scored. On rows that MODEL was trained on, its own score is too high, and
+    cutting seems to cost more than it does: give --validation FILE, with rows that it has not seen.
+
+    Exit code: 0; 1 if the job failed, 2 if it was refused, with the reason in one line.
+    """
+    line = parser("compress", compress.__doc__)
+    line.add_argument("model", metavar="MODEL", help="folder or hub id")
+    add_arguments(line)
+    line.add_argument("--no-retune", dest="retune", action="store_false", help="cut only")
+    line.add_argument("--out", metavar="DIR", help="checkpoint to write; new or empty")
+    line.add_argument(
+        "--classes",
+        type=lambda text: text.split(","),
+        metavar="A,B",
+        help="names of the model's classes in its order, where its id2label has none",
+    )
+    options = parse(line, arguments)
+    model, file, out = options.pop("model"), options.pop("file"), options.pop("out")
+    # Torch takes seconds: keys, files and columns are checked before.
+    cfg = compose_config("config", ["experiment=compress", *options["overrides"]])
+    read_given(file, None, options["text"], options["label"], options["validation"], cfg)
+    is_search = options["within"] is not None or cfg.prune.within is not None
+    if out and is_search:
+        line.error("argument --out: not allowed with prune.within")
+    print(console.LOADING, flush=True)
+    slow = console.import_slow("skip_exp.api.compress")
+    if out:
+        files.check_out(Path(out).expanduser())
+    small = slow.compress(model, None, file, **options)
+    if not is_search:  # else the search has shown it
+        show(small.folder, [])
+        if out:
+            print(f"written: {small.export(out)}")
+    if options["validation"] is None:
+        print(f"scores:  on rows of {file}; if the model was trained on them: --validation FILE")
+    return 0
+
+
 def add_arguments(line: ArgumentParser) -> None:
     """The arguments of `skip_exp.fit` that name the rows and the cut."""
     line.add_argument("file", metavar="FILE", help="rows with texts and labels")
-    about = "column of the texts; twice for pairs (default: text)"
-    line.add_argument("--text", action="append", metavar="COLUMN", help=about)
-    about = "default: label; several columns of 0 and 1 as A,B,C"
-    line.add_argument("--label", type=columns, default="label", metavar="COLUMN", help=about)
+    line.add_argument(
+        "--text",
+        action="append",
+        metavar="COLUMN",
+        help="column of the texts; twice for pairs (default: text)",
+    )
+    line.add_argument(
+        "--label",
+        type=columns,
+        default="label",
+        metavar="COLUMN",
+        help="default: label; several columns of 0 and 1 as A,B,C",
+    )
     line.add_argument("--validation", metavar="FILE", help="rows that are scored")
     line.add_argument("--ratio", help="fraction to remove (default: 0.5)")
-    about = "instead of a ratio: find the fastest model that loses at most so many points"
-    line.add_argument("--within", type=float, metavar="POINTS", help=about)
-    about = "what --within makes fast: one text at a time (default), or batches"
-    line.add_argument("--for", choices=FASTEST, help=about)
+    line.add_argument(
+        "--within",
+        type=float,
+        metavar="POINTS",
+        help="instead of a ratio: find the fastest model that loses at most so many points",
+    )
+    line.add_argument(
+        "--for",
+        choices=FASTEST,
+        help="what --within makes fast: one text at a time (default), or batches",
+    )
     line.add_argument("--output", default=OUTPUT, metavar="DIR")
-    about = "further settings, such as tune.epochs=4, data.sep=; or task.multilabel=true"
-    line.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help=about)
+    line.add_argument(
+        "overrides",
+        nargs="*",
+        metavar="KEY=VALUE",
+        help="further settings, such as tune.epochs=4, data.sep=; or task.multilabel=true",
+    )
 
 
 def parse(line: ArgumentParser, arguments: Sequence[str] | None) -> dict[str, Any]:
@@ -102,7 +177,7 @@ def show(skill: Path, swept: Sequence[str]) -> None:
     (result,) = results.load(skill.parent / results.FILE)
     from skip_exp.report import tables  # it brings pandas: not for a refused argument
 
-    tables.show([result])
+    tables.show_jobs([result])
     print(results.next_steps(result))
     if not swept:
         return

@@ -86,16 +86,21 @@ def keys(kind: type, prefix: str = "") -> Iterator[Key]:
             yield from keys(one.kind, f"{one.name}.")
 
 
+def require(is_so: bool, key: str, value: object, allowed: str) -> None:
+    """Raise ConfigError unless ``is_so``."""
+    if not is_so:
+        raise ConfigError(key, value, allowed)
+
+
 def one_of(key: str, value: object, choices: tuple[str | int, ...]) -> None:
     """Raise ConfigError where ``value`` is none of the choices."""
-    if value not in choices:
-        raise ConfigError(key, value, f"must be one of {', '.join(map(str, choices))}")
+    require(value in choices, key, value, f"must be one of {', '.join(map(str, choices))}")
 
 
 def separator(key: str, value: str | None) -> None:
     """Raise ConfigError where ``value`` cannot stand between the columns of a file."""
-    if value is not None and value != "\\t" and (len(value) != 1 or value in '"\r\n\0'):
-        raise ConfigError(key, value, "must be one character, such as ';', or \\t for a tab")
+    is_fine = value in (None, "\\t") or (len(str(value)) == 1 and str(value) not in '"\r\n\0')
+    require(is_fine, key, value, "must be one character, such as ';', or \\t for a tab")
 
 
 def text_encoding(key: str, name: str) -> None:
@@ -113,16 +118,16 @@ def positive(prefix: str, settings: object, **most: float) -> None:
     The bounds are generous: what is beyond them is a slip of the finger, not a setting.
     """
     for name, bound in most.items():
-        if not 0 < (value := getattr(settings, name)) <= bound:  # NaN is neither
-            raise ConfigError(f"{prefix}.{name}", value, f"must be positive, at most {bound}")
+        value = getattr(settings, name)
+        why = f"must be positive, at most {bound}"
+        require(0 < value <= bound, f"{prefix}.{name}", value, why)  # NaN is neither
 
 
 def within(prefix: str, settings: object, **ends: tuple[float, float]) -> None:
     """Raise ConfigError where a field is not between its two ends, or one of them."""
     for name, (low, high) in ends.items():
-        if not low <= (value := getattr(settings, name)) <= high:
-            key = f"{prefix}.{name}" if prefix else name
-            raise ConfigError(key, value, f"must be in [{low}, {high}]")
+        value, key = getattr(settings, name), f"{prefix}.{name}".removeprefix(".")
+        require(low <= value <= high, key, value, f"must be in [{low}, {high}]")
 
 
 def unset(settings: object) -> bool:
@@ -137,12 +142,12 @@ def method_options(**options: object) -> None:
         key = f"attribution.options.{name}"
         if name in OPTIONS:
             one_of(key, value, OPTIONS[name])
-        if name in ("steps", "micro_batch") and (not isinstance(value, int) or value < 1):
-            raise ConfigError(key, value, "must be a whole number of at least 1")
-        if name == "temperature" and not (
-            isinstance(value, int | float) and 0 < value <= 10**6  # NaN is not
-        ):
-            raise ConfigError(key, value, "must be a number above 0, at most 1000000")
+        if name in ("steps", "micro_batch"):
+            is_fine = isinstance(value, int) and value >= 1
+            require(is_fine, key, value, "must be a whole number of at least 1")
+        if name == "temperature":
+            is_fine = isinstance(value, int | float) and 0 < value <= 10**6  # NaN is not
+            require(is_fine, key, value, "must be a number above 0, at most 1000000")
 
 
 # What to use instead of arguments that a fit sets by itself, or that it cannot be given.
@@ -163,17 +168,20 @@ def trainer_extra(extra: Mapping[str, object]) -> None:
     """Raise ConfigError unless Lightning's Trainer may be given these arguments in a fit."""
     for name, value in extra.items():
         key = f"trainer.extra.{name}"
-        if name not in TRAINER_EXTRA:
-            why = _INSTEAD.get(name, "a fit sets it, or cannot use it")
-            raise ConfigError(key, value, f"{why}; must be one of {', '.join(TRAINER_EXTRA)}")
+        why = _INSTEAD.get(name, "a fit sets it, or cannot use it")
+        allowed = f"{why}; must be one of {', '.join(TRAINER_EXTRA)}"
+        require(name in TRAINER_EXTRA, key, value, allowed)
         is_count = type(value) is int and 1 <= value < 10**9
         is_fraction = isinstance(value, float) and 0 < value < 1
-        if name == "limit_train_batches" and not (is_count or is_fraction):
-            raise ConfigError(key, value, "must be a number of batches, or a fraction below 1")
-        if name == "accumulate_grad_batches" and not is_count:
-            raise ConfigError(key, value, "must be a whole number of at least 1")
-        if name == "max_time" and not re.fullmatch(r"(?=.*[1-9])\d\d(:\d\d){3}", str(value)):
-            raise ConfigError(key, value, "must be DD:HH:MM:SS, such as 00:02:30:00")
+        is_time = re.fullmatch(r"(?=.*[1-9])\d\d(:\d\d){3}", str(value)) is not None
+        match name:
+            case "limit_train_batches":
+                why = "must be a number of batches, or a fraction below 1"
+                require(is_count or is_fraction, key, value, why)
+            case "accumulate_grad_batches":
+                require(is_count, key, value, "must be a whole number of at least 1")
+            case "max_time":
+                require(is_time, key, value, "must be DD:HH:MM:SS, such as 00:02:30:00")
 
 
 def import_part(key: str, name: str) -> Any:
@@ -182,8 +190,7 @@ def import_part(key: str, name: str) -> Any:
     Raises:
         ConfigError: it is no dotted name, or cannot be imported.
     """
-    if ":" in name or "." not in name:
-        raise ConfigError(key, name, "must be module.name")
+    require(":" not in name and "." in name, key, name, "must be module.name")
     try:
         return resolve_name(name)
     except Exception as error:  # whatever a module raises while it is imported

@@ -25,7 +25,7 @@ from skip_exp.config.schema import (
     to_object,
 )
 from skip_exp.config.together import job_config
-from skip_exp.errors import SkipError, did_you_mean, first_line, one_line
+from skip_exp.errors import SkipError, did_you_mean, first_line, is_full_disk, one_line
 
 PLAIN = re.compile(r"[A-Za-z_/][\w./-]*", re.ASCII)
 NO_TEXTS = ("null", "true", "false", "inf", "nan")  # which Hydra reads as other values
@@ -174,7 +174,7 @@ def _no_such(key: str) -> str:
 
 def describe_failure(problem: Exception) -> str:
     """The error of a failed job: in its own words if the user can fix it, else with its type."""
-    if isinstance(problem, SkipError | OmegaConfBaseException):
+    if isinstance(problem, SkipError | OmegaConfBaseException) or is_full_disk(problem):
         return explain(problem)
     return f"{type(problem).__name__}: {first_line(problem)}"
 

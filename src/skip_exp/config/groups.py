@@ -12,8 +12,7 @@ from unicodedata import category
 
 from omegaconf import MISSING
 
-from skip_exp.config.checks import ALLOCATIONS, KINDS, key, one_of, positive, unset, within
-from skip_exp.errors import ConfigError
+from skip_exp.config.checks import ALLOCATIONS, KINDS, key, one_of, positive, require, unset, within
 from skip_exp.outcomes.registry import OUTCOMES, Outcome
 
 _QUOTES = (
@@ -25,10 +24,6 @@ _QUOTES = (
 # Characters that break a line or a record: controls, separators of lines and paragraphs, and lone
 # surrogates, such as half of an emoji that was cut.
 _UNPRINTED = {"Cc", "Zl", "Zp", "Cs"}
-
-
-def _is_unprinted(text: str) -> bool:
-    return any(category(character) in _UNPRINTED for character in text)
 
 
 @dataclass
@@ -80,40 +75,33 @@ class TaskConfig:
     def __post_init__(self) -> None:
         if unset(self):
             return
-        if len(self.text) not in (1, 2):
-            raise ConfigError("task.text", self.text, "one or two columns or templates")
-        if not all(self.text) or len({*self.text}) < len(self.text):
-            raise ConfigError("task.text", self.text, "different columns, none of them empty")
-        for name, values in (("labels", self.labels), ("words", self.words)):
-            if not all(isinstance(value, str) for value in values):
-                raise ConfigError(f"task.{name}", values, _QUOTES)
-            if any(map(_is_unprinted, values)):
-                why = "a name has a control character or half of a character"
-                raise ConfigError(f"task.{name}", ascii(values), why)
-        if len(self.labels) < 2 or len({*self.labels, ""}) <= len(self.labels):
-            raise ConfigError("task.labels", self.labels, "two or more different names, none empty")
-        if self.words and len(self.words) != len(self.labels):
-            raise ConfigError("task.words", self.words, f"one per label of {self.labels}")
-        if not self.label and self.outcome.is_exclusive:
-            raise ConfigError(
-                "task.label", "", "a column of the label; only multilabel has several"
-            )
-        if not self.metrics or not {*self.metrics} <= {*self.outcome.metrics}:
-            allowed = f"one or more of {', '.join(self.outcome.metrics)}"
-            raise ConfigError("task.metrics", self.metrics, allowed)
-        if "f1" in self.metrics and len(self.labels) != 2:
-            raise ConfigError("task.metrics", "f1", "needs exactly two labels; use f1_macro")
+        text, labels, words = self.text, self.labels, self.words
+        require(len(text) in (1, 2), "task.text", text, "one or two columns or templates")
+        is_clear = all(text) and len({*text}) == len(text)
+        require(is_clear, "task.text", text, "different columns, none of them empty")
+        for name, values in (("task.labels", labels), ("task.words", words)):
+            require(all(isinstance(value, str) for value in values), name, values, _QUOTES)
+            is_odd = any(category(character) in _UNPRINTED for character in "".join(values))
+            require(not is_odd, name, ascii(values), "control characters, or half of a character")
+        is_clear = len(labels) > 1 and len({*labels, ""}) > len(labels)
+        require(is_clear, "task.labels", labels, "two or more different names, none empty")
+        is_whole = not words or len(words) == len(labels)
+        require(is_whole, "task.words", words, f"one per label of {labels}")
+        why = "a column of the label; only multilabel has several"
+        require(bool(self.label) or not self.outcome.is_exclusive, "task.label", "", why)
+        is_known = bool(self.metrics) and {*self.metrics} <= {*self.outcome.metrics}
+        allowed = f"one or more of {', '.join(self.outcome.metrics)}"
+        require(is_known, "task.metrics", self.metrics, allowed)
+        is_fit = "f1" not in self.metrics or len(labels) == 2
+        require(is_fit, "task.metrics", "f1", "needs exactly two labels; use f1_macro")
         for split in (self.validation, *self.extra):
-            if self.splits.count(split) > 1:
-                key = "task.validation" if split == self.validation else "task.extra"
-                raise ConfigError(key, split, "every split counts once: what trains is not scored")
-        known = (*self.splits, "select")
+            key = "task.validation" if split == self.validation else "task.extra"
+            why = "every split counts once: what trains is not scored"
+            require(self.splits.count(split) == 1, key, split, why)
         for split in self.files:
-            if split not in known:
-                raise ConfigError("task.files", split, f"no such split: {', '.join(known)}")
-        if self.hub and ("path" not in self.hub or not set(self.hub) <= {"path", "name"}):
-            allowed = "path, and name if the data set has configurations"
-            raise ConfigError("task.hub", self.hub, allowed)
+            one_of("task.files", split, (*self.splits, "select"))
+        is_known = not self.hub or {"path"} <= {*self.hub} <= {"path", "name"}
+        require(is_known, "task.hub", self.hub, "path, and name if there are configurations")
 
 
 TRAIN = ("none", "prompt", "prompt_readout", "bias", "lora", "layers", "full")
@@ -204,8 +192,8 @@ class RetuneConfig(TrainConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         within("retune", self, distill=(0, 1), copies=(0, 20))
-        if not 0 <= self.budget < math.inf:
-            raise ConfigError("retune.budget", self.budget, "must be at least 0 epochs")
+        is_fine = 0 <= self.budget < math.inf
+        require(is_fine, "retune.budget", self.budget, "must be at least 0 epochs")
 
     @property
     def versions(self) -> int:
@@ -216,15 +204,6 @@ class RetuneConfig(TrainConfig):
 DIGITS = 6  # of a ratio that count: a range of Hydra's has 0.7000000000000001
 FASTEST = ("one", "batches")
 MISSED = 0.02  # a job that ends further from its ratio warns; in block parameters
-
-
-@dataclass(frozen=True)
-class Goal:
-    """What `prune` asks for: exactly one of them is set."""
-
-    ratio: float | None = None  # fraction of the block parameters
-    target_speedup: float | None = None  # times dense: find the smallest ratio that is as fast
-    within: float | None = None  # points of the main metric: find the fastest model within them
 
 
 @dataclass
@@ -245,36 +224,30 @@ class PruneConfig:
     )
 
     @property
-    def goal(self) -> Goal:
-        """The goal that `ratio` and those that replace it set together."""
-        if self.within is not None:
-            return Goal(within=self.within)
-        if self.target_speedup is not None:
-            return Goal(target_speedup=self.target_speedup)
-        return Goal(ratio=self.ratio)
+    def given_ratio(self) -> float | None:
+        """The fraction to remove; None where a job finds its own."""
+        is_sought = self.within is not None or self.target_speedup is not None
+        return None if is_sought else self.ratio
 
     def __post_init__(self) -> None:
         speedup, within = self.target_speedup, self.within
         self.ratio = round(self.ratio, DIGITS)
-        if not 0 <= self.ratio < 1:
-            raise ConfigError("prune.ratio", self.ratio, "must be in [0, 1)")
-        if speedup is not None and not 1 <= speedup < math.inf:
-            raise ConfigError("prune.target_speedup", speedup, "must be at least 1")
-        if within is not None and speedup is not None:
+        require(0 <= self.ratio < 1, "prune.ratio", self.ratio, "must be in [0, 1)")
+        if speedup is not None:
+            require(1 <= speedup < math.inf, "prune.target_speedup", speedup, "must be at least 1")
+        if within is not None:
+            require(0 <= within <= 100, "prune.within", within, "must be 0 to 100 points")
             why = "excludes prune.target_speedup; leave one of them out"
-            raise ConfigError("prune.within", within, why)
-        if within is not None and not 0 <= within <= 100:
-            raise ConfigError("prune.within", within, "must be 0 to 100 points")
+            require(speedup is None, "prune.within", within, why)
         one_of("prune.fastest", self.fastest, FASTEST)
         positive("prune", self, round_to=10**6)
         if self.layers is not None:
             positive("prune", self, layers=1000)
         # A custom function is looked up when its job starts: an import may take seconds.
-        if self.allocation not in ALLOCATIONS and "." not in self.allocation:
-            allowed = f"must be one of {', '.join(ALLOCATIONS)}, or a custom module.function"
-            raise ConfigError("prune.allocation", self.allocation, allowed)
-        if not self.sites or set(self.sites) - set(KINDS):
-            raise ConfigError("prune.sites", self.sites, f"must be some of {', '.join(KINDS)}")
+        if "." not in self.allocation:
+            one_of("prune.allocation", self.allocation, (*ALLOCATIONS, "a custom module.function"))
+        is_known = bool(self.sites) and {*self.sites} <= {*KINDS}
+        require(is_known, "prune.sites", self.sites, f"must be some of {', '.join(KINDS)}")
 
 
 def name_goal(prune: Mapping[str, Any]) -> str:

@@ -4,9 +4,8 @@ from collections.abc import Iterable
 from operator import attrgetter
 from typing import Any
 
-from skip_exp.config.checks import PARTS, READOUTS
+from skip_exp.config.checks import PARTS, READOUTS, require
 from skip_exp.config.schema import Config, to_object
-from skip_exp.errors import ConfigError
 from skip_exp.utils.files import in_full
 
 _NEED_WORDS = ("mlm", "seq2seq")  # readouts that answer with a word
@@ -31,46 +30,19 @@ def check_given(cfg: Config, overrides: Iterable[str]) -> None:
     """Raise ConfigError where a value of the command would be ignored."""
     given = values_of(overrides)
     for name in ("target_speedup", "within"):
-        goal = getattr(cfg.prune, name)
-        if goal is not None and "prune.ratio" in given:
-            why = f"excludes prune.ratio={given['prune.ratio']}; leave one of them out"
-            raise ConfigError(f"prune.{name}", goal, why)
+        goal, ratio = getattr(cfg.prune, name), given.get("prune.ratio")
+        why = f"excludes prune.ratio={ratio}; leave one of them out"
+        require(goal is None or ratio is None, f"prune.{name}", goal, why)
+    copies = given.get("retune.copies", "0")
     is_taught = cfg.retune.enabled and cfg.retune.distill > 0
-    if given.get("retune.copies", "0") != "0" and not is_taught:
-        why = "needs re-tuning with a teacher: retune.enabled=true and retune.distill above 0"
-        raise ConfigError("retune.copies", given["retune.copies"], why)
+    why = "needs re-tuning with a teacher: retune.enabled=true and retune.distill above 0"
+    require(copies == "0" or is_taught, "retune.copies", copies, why)
 
 
 def values_of(overrides: Iterable[str]) -> dict[str, str]:
     """The values as they are written, by key."""
-    values: dict[str, str] = {}
-    for each in overrides:
-        key, _, value = each.lstrip("+").partition("=")
-        values[key] = value
-    return values
-
-
-def check_job(cfg: Config) -> None:
-    """Raise ConfigError where values of different groups exclude each other."""
-    for key, name in (("task.name", cfg.task.name), ("backbone.name", cfg.backbone.name)):
-        # It names folders and table rows.
-        if not 0 < len(name) <= 100 or not name.isprintable() or "/" in name:
-            raise ConfigError(key, ascii(name[:100]), "must be 1 to 100 printable characters, no /")
-    for key, part in parts(cfg).items():
-        if str(part).startswith("__main__."):  # its source cannot be read, so an edit is not seen
-            raise ConfigError(key, part, "must be in a module of its own, not in the script")
-    _check_training(cfg)
-    if not cfg.task.outcome.is_exclusive:
-        _check_several(cfg)
-    target = cfg.prune.goal.target_speedup
-    if target is not None and cfg.backbone.layers is not None:
-        why = f"excludes backbone.layers={cfg.backbone.layers}: results time it against all layers"
-        raise ConfigError("prune.target_speedup", target, why)
-    if not cfg.benchmark.enabled:
-        for name in cfg.sweep.objectives:
-            if name.startswith("latency/"):
-                why = "is timed by the benchmark: needs benchmark.enabled=true"
-                raise ConfigError("sweep.objective", name, why)
+    pairs = (each.lstrip("+").partition("=") for each in overrides)
+    return {key: value for key, _, value in pairs}
 
 
 def parts(cfg: Config) -> dict[str, str | None]:
@@ -78,52 +50,72 @@ def parts(cfg: Config) -> dict[str, str | None]:
     return {key: attrgetter(key)(cfg) for key in PARTS}
 
 
+def check_job(cfg: Config) -> None:
+    """Raise ConfigError where values of different groups exclude each other."""
+    for key, name in (("task.name", cfg.task.name), ("backbone.name", cfg.backbone.name)):
+        # It names folders and table rows.
+        is_fine = 0 < len(name) <= 100 and name.isprintable() and "/" not in name
+        require(is_fine, key, ascii(name[:100]), "must be 1 to 100 printable characters, no /")
+    for key, part in parts(cfg).items():  # of the script the source cannot be read
+        is_module = not str(part).startswith("__main__.")
+        require(is_module, key, part, "must be in a module of its own, not in the script")
+    _check_training(cfg)
+    _check_prompt(cfg)
+    if not cfg.task.outcome.is_exclusive:
+        _check_several(cfg)
+    layers, target = cfg.backbone.layers, cfg.prune.target_speedup
+    why = f"excludes backbone.layers={layers}: results time it against all layers"
+    require(layers is None or target is None, "prune.target_speedup", target, why)
+    for name in cfg.sweep.objectives:
+        is_timed = cfg.benchmark.enabled or not name.startswith("latency/")
+        why = "is timed by the benchmark: needs benchmark.enabled=true"
+        require(is_timed, "sweep.objective", name, why)
+
+
 def _check_training(cfg: Config) -> None:
-    if cfg.tune.train == "bias" and (cfg.prune.goal.ratio != 0 or cfg.retune.enabled):
-        why = "a baseline of its own size: needs prune.ratio=0 retune.enabled=false"
-        raise ConfigError("tune.train", "bias", why)
-    if not cfg.tune.epochs and cfg.tune.start in (None, cfg.task.start):
-        raise ConfigError("tune.epochs", 0, "must be at least 1, unless tune.start names a skill")
-    trained = {cfg.tune.train}
-    if cfg.retune.enabled:
-        _check_retune(cfg)
-        trained.add(cfg.retune.train)
-    if cfg.prompt.kind == "none" and "prompt" in (cfg.tune.train, cfg.retune.train):
-        raise ConfigError("prompt.kind", "none", "leaves nothing to train with train=prompt")
-    bare = cfg.prompt.kind == "none" and cfg.backbone.readout in _NEED_WORDS
-    if cfg.tune.train == "none" and cfg.backbone.readout == "head":
-        why = "leaves an untrained head; use backbone.readout=classifier"
-        raise ConfigError("tune.train", "none", why)
-    if bare and trained & {"prompt", "prompt_readout"}:  # a readout that has no weights either
-        why = f"leaves nothing to train with backbone.readout={cfg.backbone.readout}"
-        raise ConfigError("prompt.kind", "none", why)
-    no_prefix = cfg.prompt.kind in ("none", "input")
-    has_decoder = "seq2seq" in READOUTS[cfg.backbone.family]
-    if cfg.prompt.decoder and (no_prefix or not has_decoder or cfg.backbone.readout == "head"):
-        raise ConfigError("prompt.decoder", True, "needs a prefix, and a decoder that answers")
+    """What is trained exists, and re-tuning goes on with what tuning trained of the backbone."""
+    tune, retune = cfg.tune, cfg.retune
+    is_baseline = cfg.prune.given_ratio == 0 and not retune.enabled
+    why = "a baseline of its own size: needs prune.ratio=0 retune.enabled=false"
+    require(tune.train != "bias" or is_baseline, "tune.train", "bias", why)
+    has_start = tune.start not in (None, cfg.task.start)
+    why = "must be at least 1, unless tune.start names a skill"
+    require(tune.epochs > 0 or has_start, "tune.epochs", 0, why)
+    is_untrained = tune.train == "none" and cfg.backbone.readout == "head"
+    why = "leaves an untrained head; use backbone.readout=classifier"
+    require(not is_untrained, "tune.train", "none", why)
+    if retune.enabled:
+        why = "leaves nothing to train; set what re-tuning trains, or retune.enabled=false"
+        require(retune.train != "none", "retune.train", "none", why)
+        goes_on = tune.train not in ("lora", "layers", "full") or retune.train == tune.train
+        why = f"must be {tune.train}, as in tune; or retune.enabled=false"
+        require(goes_on, "retune.train", retune.train, why)
+        is_fine = tune.train != "lora" or retune.rank == tune.rank
+        require(is_fine, "retune.rank", retune.rank, f"must be {tune.rank}, as in tune")
+
+
+def _check_prompt(cfg: Config) -> None:
+    kind, readout = cfg.prompt.kind, cfg.backbone.readout
+    trained = {cfg.tune.train, cfg.retune.train if cfg.retune.enabled else cfg.tune.train}
+    if kind == "none":
+        is_left = "prompt" not in (cfg.tune.train, cfg.retune.train)
+        require(is_left, "prompt.kind", kind, "leaves nothing to train with train=prompt")
+        is_left = readout not in _NEED_WORDS or "prompt_readout" not in trained
+        why = f"leaves nothing to train with backbone.readout={readout}"
+        require(is_left, "prompt.kind", kind, why)
+    can_decode = "seq2seq" in READOUTS[cfg.backbone.family] and readout != "head"
+    why = "needs a prefix, and a decoder that answers"
+    require(
+        not cfg.prompt.decoder or (kind == "prefix" and can_decode), "prompt.decoder", True, why
+    )
 
 
 def _check_several(cfg: Config) -> None:
     """Refuse what knows one label per text only."""
-    if cfg.backbone.readout in _NEED_WORDS:
-        why = "answers with one word: head or classifier, where task.multilabel=true"
-        raise ConfigError("backbone.readout", cfg.backbone.readout, why)
-    if cfg.attribution.name == "skill_neuron":
-        why = "separates classes: must be another method where task.multilabel=true"
-        raise ConfigError("attribution", cfg.attribution.name, why)
-    if cfg.prune.within is not None:
-        why = "not where task.multilabel=true; give prune.ratio"
-        raise ConfigError("prune.within", cfg.prune.within, why)
-
-
-def _check_retune(cfg: Config) -> None:
-    """Re-tuning trains something, and goes on with whatever tuning trained of the backbone."""
-    tune, retune = cfg.tune, cfg.retune
-    if retune.train == "none":
-        why = "leaves nothing to train; set what re-tuning trains, or retune.enabled=false"
-        raise ConfigError("retune.train", "none", why)
-    if tune.train in ("lora", "layers", "full") and retune.train != tune.train:
-        why = f"must be {tune.train}, as in tune; or retune.enabled=false"
-        raise ConfigError("retune.train", retune.train, why)
-    if tune.train == "lora" and retune.rank != tune.rank:
-        raise ConfigError("retune.rank", retune.rank, f"must be {tune.rank}, as in tune")
+    readout, method = cfg.backbone.readout, cfg.attribution.name
+    why = "answers with one word: head or classifier, where task.multilabel=true"
+    require(readout not in _NEED_WORDS, "backbone.readout", readout, why)
+    why = "separates classes: must be another method where task.multilabel=true"
+    require(method != "skill_neuron", "attribution", method, why)
+    why = "not where task.multilabel=true; give prune.ratio"
+    require(cfg.prune.within is None, "prune.within", cfg.prune.within, why)

@@ -118,8 +118,10 @@ def to_table(
     wanted = columns_of(text, *([label] if isinstance(label, str) else label), *more)
     if labels is not None:
         if hasattr(data, "columns") or isinstance(data, str | Path) or isinstance(labels, str):
-            why = "are for a list of texts; of a file or a data frame, name the column: label="
-            raise DataError(f"labels: {why}")
+            raise DataError(
+                "labels: "
+                "are for a list of texts; of a file or a data frame, name the column: label="
+            )
         return _from_lists(data, text, label, labels)
     if isinstance(data, str | Path):
         reading = reading or DataConfig()
@@ -178,8 +180,9 @@ def _from_lists(data: Any, text: Sequence[str], label: str | Sequence[str], labe
     import pandas as pd  # takes half a second, and a file needs none
 
     if not isinstance(label, str):
-        why = "are for a list of texts; columns of 0 and 1 are of a file or a data frame"
-        raise DataError(f"labels: {why}")
+        raise DataError(
+            "labels: are for a list of texts; columns of 0 and 1 are of a file or a data frame"
+        )
     labels = labels.tolist() if hasattr(labels, "tolist") else list(labels)
     texts = [list(each) if isinstance(each, list | tuple) else [each] for each in data]
     if len(texts) != len(labels):

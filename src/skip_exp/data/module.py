@@ -72,13 +72,13 @@ def draw_rows(rows: Rows, count: int, seed: int) -> Rows:
     """
     every = rows.train
     if count >= len(every):
-        log.info("data: data.train_rows=%d: using all %d train rows", count, len(every))
         return rows
     drawn = [every[i] for i in sorted(np.random.default_rng(seed).permutation(len(every))[:count])]
     if len({*get_labels(drawn)}) == 1:
         name = rows.spec.outcome.name(drawn[0]["label"], rows.spec.labels)
-        why = f"all drawn rows have the label {name!r}; draw more"
-        raise ConfigError("data.train_rows", count, why)
+        raise ConfigError(
+            "data.train_rows", count, f"all drawn rows have the label {name!r}; draw more"
+        )
     log.info("data: drew %d of %d train rows (data.train_rows)", count, len(every))
     lost = [rows.spec.labels[i] for i in sorted({*list_labels(every)} - {*list_labels(drawn)})]
     if lost:

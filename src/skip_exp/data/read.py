@@ -119,16 +119,18 @@ def check_file(path: Path) -> None:
         beside: list[str] = []
         with suppress(OSError, ValueError):
             beside = os.listdir(path.parent)
-        why = f"no such file, or no permission{did_you_mean(path.name, beside)}"
-        raise DataError(f"cannot read {path}: {why}")
+        raise DataError(
+            f"cannot read {path}: no such file, or no permission{did_you_mean(path.name, beside)}"
+        )
 
 
 def _find_separator(text: str) -> str:
     """What divides the header line into most columns. A quoted character does not count."""
-    columns: dict[str, int] = {}
-    for sep in _SEPARATORS:
-        columns[sep] = len(next(csv.reader(io.StringIO(text, newline=""), delimiter=sep), []))
-    return max(columns, key=columns.__getitem__)
+
+    def count_columns(sep: str) -> int:
+        return len(next(csv.reader(io.StringIO(text, newline=""), delimiter=sep), []))
+
+    return max(_SEPARATORS, key=count_columns)
 
 
 def _parse_csv(text: str, sep: str) -> tuple[list[str], Iterator[Cells]]:
@@ -143,8 +145,9 @@ def _parse_csv(text: str, sep: str) -> tuple[list[str], Iterator[Cells]]:
 def _name_cells(header: list[str], records: Iterable[list[str]], sep: str) -> Iterator[Cells]:
     for number, record in enumerate(filter(None, records), 1):  # without blank lines
         if len(record) != len(header):
-            why = f"{len(record)} fields, not {len(header)} (quote texts with {sep!r})"
-            raise ValueError(f"row {number}: {why}")
+            raise ValueError(
+                f"row {number}: {len(record)} fields, not {len(header)} (quote texts with {sep!r})"
+            )
         cells = zip(header, record, strict=True)
         yield {column: cell if cell.strip() else None for column, cell in cells}
 
@@ -185,8 +188,10 @@ def _read_text(path: Path, encoding: str) -> str:
         return data.decode(encoding).removeprefix("\ufeff")  # the mark of UTF-8
     except UnicodeDecodeError as error:
         line = data[: error.start].decode(encoding, "ignore").count("\n") + 1
-        cure = "give its encoding, such as data.encoding=latin-1"
-        raise ValueError(f"line {line} is not {encoding.upper()} text; {cure}") from error
+        raise ValueError(
+            f"line {line} is not {encoding.upper()} text; "
+            "give its encoding, such as data.encoding=latin-1"
+        ) from error
 
 
 def check_columns(names: Sequence[str], wanted: Sequence[str], where: str) -> None:

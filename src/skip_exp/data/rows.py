@@ -34,8 +34,7 @@ log = logging.getLogger(__name__)
 SELECT = "select"  # an optional split that replaces the selection slice of train
 STAND_IN = "embedded:snli_pairs"  # the source whose rows are not the task's own
 MIN_TRAIN = 20  # fewer rows leave almost nothing for the selection slice
-_TOLD = 3  # texts with two labels that a warning names
-_MOST = 5  # labels that a warning names
+_MOST = 5  # labels, or texts with two labels, that a warning names
 
 Splits = dict[str, list[Row]]
 
@@ -129,9 +128,13 @@ def warn_of_conflicts(table: Table, rows: Mapping[int, Row]) -> None:
         places.setdefault(tuple(row["texts"]), {}).setdefault(row["label"], number)
     conflicts = [[*at.values()] for at in places.values() if len(at) > 1]
     if conflicts:
-        named = "; ".join(" and ".join(map(str, at)) for at in conflicts[:_TOLD])
-        message = "data: %s: %d texts are labelled in several ways, such as those of row %s"
-        log.warning(message, table.where, len(conflicts), named)
+        named = "; ".join(" and ".join(map(str, at)) for at in conflicts[:_MOST])
+        log.warning(
+            "data: %s: %d texts are labelled in several ways, such as those of row %s",
+            table.where,
+            len(conflicts),
+            named,
+        )
 
 
 def get_texts(rows: Sequence[Row]) -> list[tuple[str, ...]]:
@@ -160,8 +163,13 @@ def set_apart(spec: TaskConfig, splits: Splits, seed: int) -> Splits:
     """Make a validation split of train rows, where a task has none."""
     train = splits.pop(spec.train)
     held = {*draw_stratified(get_labels(train), find_units(train), seed)}
-    message = "data: no %s file: %d of %d train rows are set apart, stratified, by seed %d"
-    log.info(message, spec.validation, len(held), len(train), seed)
+    log.info(
+        "data: no %s file: %d of %d train rows are set apart, stratified, by seed %d",
+        spec.validation,
+        len(held),
+        len(train),
+        seed,
+    )
     if not held:
         raise DataError(f"task {spec.name}: {NOT_APART}: give task.files.{spec.validation}")
     rest, made = _divide(train, held)

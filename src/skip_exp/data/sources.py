@@ -34,6 +34,7 @@ from skip_exp.utils import hub
 log = logging.getLogger(__name__)
 
 ENV_DIR = "SKIP_EXP_DATA"
+EMBEDDED = Path(__file__).parent / "embedded"
 EMBEDDED_TASKS = {"banking77": "banking77", "rte": "snli_pairs"}  # task: its folder in embedded/
 
 Tables = dict[str, Table]  # by split
@@ -67,9 +68,7 @@ def load_rows(spec: TaskConfig, data: DataConfig, seed: int = 1) -> Rows:
     check_train(spec, splits[spec.train], found[spec.train].where)
     train, select = cut_slice(spec, splits)
     if source == STAND_IN:
-        why = f": {'; '.join(reasons)}" if reasons else ""
-        name = spec.name
-        log.warning("data: SNLI pairs stand in for %s, no score is of %s%s", name, name, why)
+        log.warning("data: SNLI pairs stand in for %s: %s", spec.name, "; ".join(reasons))
     if SELECT in splits:
         count_duplicates(spec, splits, SELECT)
     return Rows(
@@ -111,8 +110,10 @@ def _find(spec: TaskConfig, data: DataConfig) -> tuple[Tables, str, list[str]]:
             return (*readers[name](), reasons)
         except NotFound as err:
             reasons.append(str(err))
-    advice = f"set data.dir or {ENV_DIR} to a folder that has {spec.name}/{spec.train}.jsonl"
-    raise DataError(f"task {spec.name} not found: {'; '.join(reasons)} ({advice})")
+    raise DataError(
+        f"task {spec.name} not found: {'; '.join(reasons)} "
+        f"(set data.dir or {ENV_DIR} to a folder that has {spec.name}/{spec.train}.jsonl)"
+    )
 
 
 def local_files(spec: TaskConfig, dir: str | None) -> dict[str, Path]:
@@ -139,23 +140,13 @@ def local_files(spec: TaskConfig, dir: str | None) -> dict[str, Path]:
     return found
 
 
-def find_embedded_files(spec: TaskConfig) -> dict[str, Path]:
-    """The task's files in the package: {split: file}; empty if it is not embedded."""
-    if spec.name not in EMBEDDED_TASKS or spec.extra:
-        return {}
-    folder = Path(__file__).parent / "embedded" / EMBEDDED_TASKS[spec.name]
-    return {spec.train: folder / "train.parquet", spec.validation: folder / "validation.parquet"}
-
-
 def _local(spec: TaskConfig, data: DataConfig) -> tuple[Tables, str]:
     paths = local_files(spec, data.dir)
     if spec.files:
         # Without a validation file, rows are set apart.
         _check_splits(spec, (spec.train, *spec.extra), paths, "task.files")
         return _read_files(spec, paths, data), f"local:{paths[spec.train].parent}"
-    key, source = "data.dir", data.dir
-    if not source:
-        key, source = ENV_DIR, os.environ.get(ENV_DIR, "")
+    key, source = ("data.dir", data.dir) if data.dir else (ENV_DIR, os.environ.get(ENV_DIR))
     if not source:
         raise NotFound(f"neither data.dir nor {ENV_DIR} is set")
     root = Path(source).expanduser()
@@ -175,22 +166,25 @@ def _local(spec: TaskConfig, data: DataConfig) -> tuple[Tables, str]:
 def _check_splits(spec: TaskConfig, wanted: Iterable[str], has: Iterable[str], where: str) -> None:
     for name in wanted:
         if name not in has:
-            listed = ", ".join(has)
-            raise DataError(f"task {spec.name}: no split {name!r} in {where} (it has: {listed})")
+            raise DataError(
+                f"task {spec.name}: no split {name!r} in {where} (it has: {', '.join(has)})"
+            )
 
 
 def _read_embedded(spec: TaskConfig) -> tuple[Tables, str]:
-    paths = find_embedded_files(spec)
-    if not paths:
+    name = EMBEDDED_TASKS.get(spec.name)
+    if name is None or spec.extra:
         raise NotFound(f"the package comes with rows for {' and '.join(EMBEDDED_TASKS)} only")
-    return _read_files(spec, paths, DataConfig()), f"embedded:{EMBEDDED_TASKS[spec.name]}"
+    train, validation = (EMBEDDED / name / f"{split}.parquet" for split in ("train", "validation"))
+    paths = {spec.train: train, spec.validation: validation}
+    return _read_files(spec, paths, DataConfig()), f"embedded:{name}"
 
 
 def _read_files(spec: TaskConfig, paths: dict[str, Path], data: DataConfig) -> Tables:
-    found: Tables = {}
-    for name, path in paths.items():
-        found[name] = read_table(path, _want(spec, name), data.sep, data.encoding)
-    return found
+    return {
+        name: read_table(path, _want(spec, name), data.sep, data.encoding)
+        for name, path in paths.items()
+    }
 
 
 def _want(spec: TaskConfig, split: str) -> list[str]:

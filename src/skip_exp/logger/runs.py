@@ -45,8 +45,9 @@ def open_run(cfg: Config, unfinished: Path | None = None) -> wandb.Run:
         run = _init(cfg, find_mode(cfg.logger.mode), find_id(unfinished))
     except wandb.errors.Error as error:
         if cfg.logger.mode != "auto":
-            message = f"logger.mode={cfg.logger.mode}: W&B refused: {one_line(error)}"
-            raise SkipError(message) from error
+            raise SkipError(
+                f"logger.mode={cfg.logger.mode}: W&B refused: {one_line(error)}"
+            ) from error
         why = f"cannot be reached ({one_line(error)}), "
         run = _init(cfg, "offline", None)  # W&B's service still holds the id
     _run = run
@@ -77,7 +78,7 @@ def find_id(unfinished: Path | None) -> str | None:
     if unfinished is None or os.environ.get("WANDB_RUN_ID"):  # an agent of a W&B sweep sets it
         return None
     if not unfinished.exists():
-        files.replace(unfinished, secrets.token_hex(4).encode())
+        files.save(unfinished, secrets.token_hex(4).encode())
     return unfinished.read_text()
 
 
@@ -166,8 +167,9 @@ def close(error: str | None = None) -> None:
         run.finish(exit_code=1 if error else 0)
     except Exception as problem:  # a failed upload must not fail the job
         command = f"wandb sync --include-online {shlex.quote(folder)}"
-        message = "W&B: the run was not closed: %s; upload it later: %s"
-        log.warning(message, first_line(problem), command)
+        log.warning(
+            "W&B: the run was not closed: %s; upload it later: %s", first_line(problem), command
+        )
 
 
 def _folder(run: wandb.Run) -> str:

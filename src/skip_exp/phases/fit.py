@@ -11,8 +11,7 @@ import torch
 from lightning.pytorch.loggers import Logger
 from torch import Tensor
 
-from skip_exp.callbacks.curves import Curves, mark_kept, replay
-from skip_exp.callbacks.keep import KeepLast, standard_error
+from skip_exp.callbacks.fit import Curves, KeepLast, mark_kept, replay, standard_error
 from skip_exp.config.groups import RetuneConfig, TrainConfig
 from skip_exp.config.schema import TrainerConfig
 from skip_exp.data.batches import Batch

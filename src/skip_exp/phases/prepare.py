@@ -75,7 +75,7 @@ def check_backbone(cfg: Config, backbone: Backbone) -> None:
         raise SkipError(f"backbone={backbone.name}: has no layers")
     allocate.check(
         [shape_of(block) for block in blocks],
-        ratio=cfg.prune.goal.ratio,
+        ratio=cfg.prune.given_ratio,
         sites=cfg.prune.sites,
         allocation=cfg.prune.allocation,
         layers=cfg.prune.layers,

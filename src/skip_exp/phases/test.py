@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from skip_exp.cache.store import Entry, Keyed
-from skip_exp.callbacks.curves import Batches
+from skip_exp.callbacks.fit import Batches
 from skip_exp.config.schema import TrainerConfig
 from skip_exp.data.batches import Row, order_by_length
 from skip_exp.data.module import TextDataModule

@@ -9,7 +9,7 @@ from lightning.pytorch.loggers import Logger
 
 from skip_exp.backbones.load import Backbone
 from skip_exp.cache.store import Entry, Keyed, stage_key
-from skip_exp.callbacks.curves import mark_kept, replay
+from skip_exp.callbacks.fit import mark_kept, replay
 from skip_exp.config.groups import TuneConfig
 from skip_exp.config.schema import PromptConfig, TrainerConfig
 from skip_exp.data.module import TextDataModule

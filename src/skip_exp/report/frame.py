@@ -57,14 +57,14 @@ NUMBERS = [  # NaN where a result lacks the field
     "chance/majority",
 ]
 # searched: the job searched for its ratio; timed: there is a timing; contended: it was disturbed.
-FLAGS = ("sample", "searched", "timed", "contended")
+BOOLEANS = ("sample", "searched", "timed", "contended")
 
 PRECISION = "trainer.precision"  # of a result the one that its trainers used, `auto` resolved
 ROWS = "data.hash"  # no key: the rows that a result's job read, wherever they were
 START = "start"  # no key: the skill that tuning started from, or none
 
 # Config keys that have columns of their own, or that do not change the numbers.
-LEFT_OUT = {
+NOT_COMPARED = {
     "seed",
     "output_dir",
     "prune.ratio",
@@ -78,7 +78,7 @@ LEFT_OUT = {
     "backbone.family",
     "backbone.layers",
 }
-LEFT_OUT_GROUPS = ("logger.", "cache.", "sweep.", "task.hub.", "task.files.")
+NOT_COMPARED_GROUPS = ("logger.", "cache.", "sweep.", "task.hub.", "task.files.")
 # Where one of these is set, each job searched for its ratio.
 GOALS = [f"{PREFIX}prune.{goal}" for goal in ("within", "target_speedup")]
 # Named wherever they are set, even where the other results lack the key.
@@ -96,21 +96,20 @@ def load(paths: Iterable[Path | str]) -> pd.DataFrame:
         raise SkipError(f"{gone[0]}: no such file or folder")
     found = results.load(files)
     if not found:
-        where = ", ".join(map(str, files))
-        raise SkipError(f"no {results.FILE} below {where}: run a job first")
+        raise SkipError(f"no {results.FILE} below {', '.join(map(str, files))}: run a job first")
     return order_runs(rows(found))
 
 
 def rows(stored: Iterable[Result]) -> pd.DataFrame:
-    """One row per result, in the order given: TEXT, NUMBERS, FLAGS and ``config/*``."""
+    """One row per result, in the order given: TEXT, NUMBERS, BOOLEANS and ``config/*``."""
     frame = pd.DataFrame([_row(result) for result in stored])
     settings = [name for name in frame if str(name).startswith(PREFIX)]
-    frame = frame.reindex(columns=[*TEXT, *NUMBERS, *FLAGS, *settings])
+    frame = frame.reindex(columns=[*TEXT, *NUMBERS, *BOOLEANS, *settings])
     texts, numbers = [*TEXT, *settings], list(NUMBERS)
     frame[texts] = frame[texts].astype(object).where(frame[texts].notna(), "")
     # Not a number: missing, or a ratio that is not found yet.
     frame[numbers] = frame[numbers].apply(pd.to_numeric, errors="coerce").astype(float)
-    frame = frame.astype({**dict.fromkeys(FLAGS, bool), "seed": "Int64"})
+    frame = frame.astype({**dict.fromkeys(BOOLEANS, bool), "seed": "Int64"})
     # A copy is in one piece: pandas warns of columns that are added to many pieces.
     return frame.assign(ratio=frame["ratio"].round(DIGITS)).copy()
 
@@ -157,7 +156,7 @@ def comparable(config: Mapping[str, Any]) -> dict[str, str]:
     """The config values that can make two results differ, seed aside: dotted key to text."""
     flat: dict[str, str] = {}
     for key, value in results.join_keys(config, ".").items():
-        if key not in LEFT_OUT and not key.startswith(LEFT_OUT_GROUPS):
+        if key not in NOT_COMPARED and not key.startswith(NOT_COMPARED_GROUPS):
             text = "+".join(map(str, value)) if isinstance(value, list) else str(value)
             flat[key] = text or "(empty)"  # "" says that there is no such key
     if flat.get(PRECISION) == "auto":  # each machine resolves it for itself

@@ -1,6 +1,6 @@
 """The reconstructed table, a pivot of the results: backbones and ratios down, tasks across."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import product
 from typing import Any
 
@@ -12,7 +12,7 @@ from skip_exp.report.tables import SAMPLE, percent, spread
 
 REHEARSAL = "Rehearsal on embedded data: not the tasks of the paper's table"
 RECONSTRUCTED = "Table 2, reconstructed"
-LATEX_HEAD = (
+ORIGIN = (
     "The paper's own table was not available: backbones, tasks and ratios follow what is known of"
     " it, so this is a reconstruction, not a copy."
 )
@@ -29,8 +29,14 @@ PLACE = ["backbone", "variant"]
 
 
 @dataclass(frozen=True)
-class Asked:
-    """The cells of the table: the values that its sweep spans, and why it was this sweep."""
+class Plan:
+    """A sweep and the cells of its table: backbones and ratios down, tasks across.
+
+    Attributes:
+        about: why it is this sweep.
+        name: of its file.
+        overrides: what its jobs are given beside the file.
+    """
 
     tasks: list[str]
     backbones: list[str]
@@ -38,6 +44,13 @@ class Asked:
     seeds: list[int]
     about: str = ""
     is_rehearsal: bool = False
+    name: str = ""
+    overrides: list[str] = field(default_factory=list)
+
+    @property
+    def title(self) -> str:
+        """Rows that come with the package never have the title of the paper's table."""
+        return REHEARSAL if self.is_rehearsal else RECONSTRUCTED
 
     @property
     def jobs(self) -> pd.DataFrame:
@@ -45,32 +58,27 @@ class Asked:
         points = product(self.tasks, self.backbones, self.ratios, self.seeds)
         return pd.DataFrame(points, columns=JOB).astype({"ratio": float, "seed": "Int64"})
 
-    @property
-    def title(self) -> str:
-        """Rows that come with the package never have the title of the paper's table."""
-        return REHEARSAL if self.is_rehearsal else RECONSTRUCTED
-
-    def answers(self, results: pd.DataFrame) -> pd.DataFrame:
+    def answers(self, found: pd.DataFrame) -> pd.DataFrame:
         """The results, done or failed, of its jobs."""
-        return results.merge(self.jobs, on=JOB)
+        return found.merge(self.jobs, on=JOB)
 
     def count_done(self, answers: pd.DataFrame) -> int:
         """How many of its jobs have a finished result."""
         return len(answers.loc[answers["status"] == "done", JOB].drop_duplicates())
 
 
-def rows(asked: Asked, answers: pd.DataFrame) -> pd.DataFrame:
+def rows(planned: Plan, answers: pd.DataFrame) -> pd.DataFrame:
     """Per backbone and variant a dense row, then one per ratio, as text.
 
     Cells without a result say so. ``answers``: the results of its jobs.
     """
     report = gather(answers)
     final = report.cells.rename(columns=lambda name: name.removeprefix("metric/final "))
-    places = pd.DataFrame({"backbone": asked.backbones})
+    places = pd.DataFrame({"backbone": planned.backbones})
     places = places.merge(final[PLACE].drop_duplicates(), how="left").fillna({"variant": ""})
     keys = [
         (*place, ratio)
-        for place, ratio in product(places.to_numpy().tolist(), ["dense", *asked.ratios])
+        for place, ratio in product(places.to_numpy().tolist(), ["dense", *planned.ratios])
     ]
     wanted = pd.MultiIndex.from_tuples(keys, names=[*PLACE, "ratio"])
     text = pd.DataFrame(index=wanted)
@@ -82,9 +90,9 @@ def rows(asked: Asked, answers: pd.DataFrame) -> pd.DataFrame:
     text.loc[wanted.get_level_values("ratio") == "dense", :] = ["0.0", "0.0", "1.00x"]
 
     every = pd.concat([_dense(report.runs, final), final], ignore_index=True)
-    every["text"] = [_score(cell, len(asked.seeds)) for cell in every.to_dict("records")]
+    every["text"] = [_score(cell, len(planned.seeds)) for cell in every.to_dict("records")]
     scores = every.pivot_table("text", [*PLACE, "ratio"], "task", aggfunc="first")
-    scores = scores.reindex(index=wanted, columns=asked.tasks).fillna("missing")
+    scores = scores.reindex(index=wanted, columns=planned.tasks).fillna("missing")
     metrics = final[final["metric"] != ""].groupby("task")["metric"].first()
     heads = {task: f"{task} ({metric})" for task, metric in metrics.items()}
     text = text.join(scores.rename(columns=heads)).reset_index()
@@ -126,19 +134,19 @@ def _show_speed(cells: pd.DataFrame) -> str:
     return text if len(means) == 1 else f"{text} ({means.min():.2f} to {means.max():.2f})"
 
 
-def caption(asked: Asked, answers: pd.DataFrame) -> str:
+def caption(planned: Plan, answers: pd.DataFrame) -> str:
     """What the reader must know."""
-    done, count = answers[answers["status"] == "done"], len(asked.jobs)
-    left = count - asked.count_done(answers)
+    done, count = answers[answers["status"] == "done"], len(planned.jobs)
+    left = count - planned.count_done(answers)
     timed = answers.loc[answers["timed"] & ~answers["contended"], TIMED].drop_duplicates()
     settings = [
         f"batch {batch:g}, {length:g} tokens, {dtype}, {device}, {threads:g} threads"
         for batch, length, dtype, device, threads in timed.to_numpy()
     ]
-    texts = [f"{asked.title}."]
-    if not asked.is_rehearsal:
-        texts.append(LATEX_HEAD)
-    texts += [f"{asked.about}.", SCORE_COLUMNS.format(seeds=len(asked.seeds))]
+    texts = [f"{planned.title}."]
+    if not planned.is_rehearsal:
+        texts.append(ORIGIN)
+    texts += [f"{planned.about}.", SCORE_COLUMNS.format(seeds=len(planned.seeds))]
     if settings:
         places = "; ".join(sorted(settings))
         texts.append(
@@ -159,12 +167,12 @@ def caption(asked: Asked, answers: pd.DataFrame) -> str:
     return " ".join(texts)
 
 
-def to_markdown(asked: Asked, answers: pd.DataFrame) -> str:
+def to_markdown(planned: Plan, answers: pd.DataFrame) -> str:
     """The table with its title above and its caption below."""
-    about = tables.escape_markdown(caption(asked, answers))
-    return f"# {asked.title}\n\n{tables.markdown(rows(asked, answers))}\n\n{about}\n"
+    about = tables.escape_markdown(caption(planned, answers))
+    return f"# {planned.title}\n\n{tables.markdown(rows(planned, answers))}\n\n{about}\n"
 
 
-def to_latex(asked: Asked, answers: pd.DataFrame) -> str:
+def to_latex(planned: Plan, answers: pd.DataFrame) -> str:
     """The same as a ``table`` environment (package: booktabs)."""
-    return tables.latex(rows(asked, answers), caption(asked, answers))
+    return tables.latex(rows(planned, answers), caption(planned, answers))

@@ -14,12 +14,13 @@ from skip_exp.report import frame
 from skip_exp.report.cells import at_chance, ratio_text
 from skip_exp.results import Result
 from skip_exp.utils import files
+from skip_exp.utils.console import open_screen
 
 REMARKS = ("variant", "notes", "note")  # they wrap, and go where no row has any
 NAMES = ("task", "backbone", "keep by", "attribution", "seed", "data")
 TEXT_COLUMNS = {*REMARKS, *NAMES, "metric", "at", "model"}  # to the left; the others are numbers
 LESS = ("cut %", "pruned", "dense")  # in this order left out where a terminal is too narrow
-REMARK_WIDTH = 16  # at least, in a terminal
+REMARK_WIDTH = 17  # of a remark and a space, at least, in a terminal
 SAMPLE = "stand-in"  # rows of another data set in place of the task's own
 CAPTION = (
     "Metrics and fractions in percent, mean ± standard deviation over n seeds, on the validation"
@@ -142,66 +143,42 @@ def to_csv(cells: pd.DataFrame) -> str:
     return content
 
 
-def show(found: Sequence[Result]) -> None:
-    """Print the table that ends a command, a row per job, as wide as the terminal."""
-    screen = open_screen()
-    screen.print(job_table(found, screen.width))
-
-
-def open_screen() -> Console:
-    """Standard output, as wide as the terminal; 160 columns where it is none."""
-    return Console(width=None if Console().is_terminal else 160)
-
-
-def job_table(found: Sequence[Result], width: int) -> Table:
-    """The jobs in the order given. What all of them share is in the title."""
+def show_jobs(found: Sequence[Result]) -> None:
+    """Print the table that ends a command: a row per job, in the order given."""
     jobs = frame.rows(found)
-    if len(jobs) > 1:
-        jobs["variant"] = frame.variants(jobs)
-    else:  # what one job varies is its command
-        jobs["variant"] = ""
+    # What one job varies is its command.
+    jobs["variant"] = frame.variants(jobs) if len(jobs) > 1 else ""
     note = ("failed: " + jobs["error"]).where(jobs["status"] != "done", job_notes(jobs))
     names = ["task", "backbone", "attribution", "seed"]
     text = _lines(jobs, {name: jobs[name] for name in names}, _finals(found), {"note": note})
-    return narrow_table(text, "1 job" if len(text) == 1 else f"{len(text)} jobs", width)
+    show(text, "1 job" if len(text) == 1 else f"{len(text)} jobs")
 
 
-def narrow_table(text: pd.DataFrame, what: str, width: int, caption: str | None = None) -> Table:
-    """A table for a terminal of ``width`` columns, whose names stay whole.
+def show(text: pd.DataFrame, what: str, caption: str | None = None) -> None:
+    """Print a table: what all rows share is in its title, and names stay whole.
 
-    What all rows share is in the title. What does not fit is left out in the order of LESS.
+    What a terminal has no room for is left out, in the order of LESS.
     """
     shared = [name for name in NAMES if name in text and text[name].nunique() == 1]
     values = [text[name].iloc[0] for name in shared if name not in ("attribution", "seed")]
-    text = text.drop(columns=shared)
-    left_out = [name for name in LESS if name in text]
-    while left_out and _measure(text) > width:
-        text = text.drop(columns=left_out.pop(0))
-    return console(text, f"{what} in percent: {', '.join(values)}", caption, width)
+    title, text = f"{what} in percent: {', '.join(values)}", text.drop(columns=shared)
+    screen, remarks = open_screen(), [name for name in REMARKS if name in text]
+    room = screen.width - REMARK_WIDTH * len(remarks)
+    for name in [name for name in LESS if name in text]:
+        if Console(width=1000).measure(console(text.drop(columns=remarks))).maximum > room:
+            text = text.drop(columns=name)
+    screen.print(console(text, title, caption))
 
 
-def _measure(text: pd.DataFrame) -> int:
-    """The columns of a terminal that a table needs."""
-    widths = []
-    for name in text:
-        longest = max(map(len, [str(name), *text[name]]))
-        widths.append(min(longest, REMARK_WIDTH) if name in REMARKS else longest)
-    return sum(widths) + len(widths) - 1
-
-
-def _finals(found: Sequence[Result]) -> dict[str, list[str]]:
-    """A column for each metric of the tasks, the main ones first: the final model's scores."""
-    names = [result.metric.name for result in found]
-    rows: list[dict[str, str]] = []
+def _finals(found: Sequence[Result]) -> pd.DataFrame:
+    """A column for each metric of the tasks: the final model's scores."""
+    rows = []
     for result in found:
-        names += [name for name in result.metrics if name != "extra"]
-        scores = dict(result.metrics)
+        scores = {n: each.get("final") for n, each in result.metrics.items() if n != "extra"}
         if result.metric.name:
-            scores[result.metric.name] = result.metric.model_dump()
-        finals = {n: each.get("final") for n, each in scores.items() if isinstance(each, Mapping)}
-        rows.append({n: percent(x) for n, x in finals.items() if isinstance(x, float | int)})
-    columns = [name for name in dict.fromkeys(names) if name]
-    return {name: [row.get(name, "-") for row in rows] for name in columns}
+            scores[result.metric.name] = result.metric.final
+        rows.append(scores)
+    return pd.DataFrame(rows).map(percent)
 
 
 def job_notes(jobs: pd.DataFrame) -> list[str]:
@@ -223,23 +200,14 @@ def job_notes(jobs: pd.DataFrame) -> list[str]:
     return texts
 
 
-def console(
-    text: pd.DataFrame, title: str | None = None, caption: str | None = None, width: int = 0
-) -> Table:
-    """A table for the terminal; rows of stand-in data are yellow.
-
-    Args:
-        width: of a terminal in which names are not broken, if they fit.
-    """
+def console(text: pd.DataFrame, title: str | None = None, caption: str | None = None) -> Table:
+    """A table for the terminal; rows of stand-in data are yellow."""
     texts: Any = {"title": title, "caption": caption}
     texts |= {"title_justify": "left", "caption_justify": "left"}
     table = Table(box=None, collapse_padding=True, pad_edge=False, **texts)
-    is_whole = not text.empty and _measure(text) <= width
     for name in text:
-        right = name not in TEXT_COLUMNS
-        no_wrap = right or (is_whole and name in NAMES)
-        justify: Any = "right" if right else "left"
-        table.add_column(name, justify=justify, no_wrap=no_wrap, overflow="fold")
+        justify: Any = "left" if name in TEXT_COLUMNS else "right"
+        table.add_column(name, justify=justify, no_wrap=name not in REMARKS, overflow="fold")
     for _, row in text.iterrows():
         table.add_row(*map(escape, row), style="yellow" if row.get("data") == SAMPLE else None)
     return table

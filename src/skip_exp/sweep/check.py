@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from filelock import FileLock, Timeout
 from hydra.core.config_loader import ConfigLoader
@@ -19,6 +19,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, flag_override
 
 from skip_exp.config import together
+from skip_exp.config.checks import require
 from skip_exp.config.compose import explain
 from skip_exp.config.schema import list_objectives
 from skip_exp.errors import ConfigError, SkipError, first_line
@@ -46,7 +47,7 @@ class Started(Callback):
         Raises:
             SystemExit: the command is refused.
         """
-        try:
+        with _refusing():
             _check_single(config.hydra)
             check_composed(copy.deepcopy(config))
             if is_search(config.hydra):
@@ -54,8 +55,6 @@ class Started(Callback):
             with _as_current(config):  # for interpolations of Hydra's own
                 folder = Path(config.hydra.run.dir)
             _claim(folder, "hydra.run.dir")
-        except Exception as error:
-            _refuse(error)
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         """Before a sweep. Of a search, two jobs are checked: its others are not yet known.
@@ -63,7 +62,7 @@ class Started(Callback):
         Raises:
             SystemExit: the command is refused.
         """
-        try:
+        with _refusing():
             _check_folder(config.hydra)
             _check_launcher(config.hydra)
             searches = is_search(config.hydra)
@@ -73,9 +72,8 @@ class Started(Callback):
                 check_composed(composed, len(folders))
                 with _as_current(composed):
                     folders.append(str(composed.hydra.sweep.subdir))
-                if folders[-1] in folders[:-1]:
-                    why = "two jobs of the sweep have this folder"
-                    raise ConfigError("hydra.sweep.subdir", folders[-1], why)
+                why = "two jobs of the sweep have this folder"
+                require(folders.count(folders[-1]) == 1, "hydra.sweep.subdir", folders[-1], why)
             if searches:
                 check_search(config.hydra, list_objectives(composed.sweep.objective))
             _claim(Path(config.hydra.sweep.dir), "hydra.sweep.dir")
@@ -84,8 +82,6 @@ class Started(Callback):
                 STARTED.search = name_search(
                     hydra.job.config_name, hydra.overrides.task, sweeper.params, sweeper.direction
                 )
-        except Exception as error:
-            _refuse(error)
         STARTED.folder, STARTED.multirun = Path(config.hydra.sweep.dir), True
 
     def on_job_start(self, config: DictConfig, **_: Any) -> None:
@@ -117,9 +113,9 @@ def check_composed(composed: DictConfig, number: int = 0) -> None:
         job = OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"])
         settings = together.job_config(job)
         together.check_given(settings, hydra.overrides.task)
-    if settings.output_dir != hydra.runtime.output_dir:
-        why = "is set by Hydra: use hydra.run.dir, or hydra.sweep.dir for a sweep"
-        raise ConfigError("output_dir", settings.output_dir, why)
+    is_own = settings.output_dir == hydra.runtime.output_dir
+    why = "is set by Hydra: use hydra.run.dir, or hydra.sweep.dir for a sweep"
+    require(is_own, "output_dir", settings.output_dir, why)
 
 
 def list_jobs(hydra: Any) -> list[list[str]]:
@@ -148,9 +144,8 @@ def _as_current(config: DictConfig) -> Iterator[None]:
 
 def _check_folder(hydra: DictConfig) -> None:
     """Raise ConfigError if jobs would change the working directory."""
-    if hydra.job.chdir:
-        why = "is not supported: paths start at the folder of the command"
-        raise ConfigError("hydra.job.chdir", True, why)
+    why = "is not supported: paths start at the folder of the command"
+    require(not hydra.job.chdir, "hydra.job.chdir", True, why)
 
 
 def _claim(folder: Path, key: str) -> None:
@@ -191,7 +186,11 @@ def _loader() -> ConfigLoader:
     return GlobalHydra.instance().config_loader()
 
 
-def _refuse(error: Exception) -> NoReturn:
-    """End the program: Hydra would turn an exception of a callback into a warning."""
-    print(f"error: {explain(error)}", file=sys.stderr)
-    raise SystemExit(2)
+@contextmanager
+def _refusing() -> Iterator[None]:
+    """End the program at an error: Hydra would turn that of a callback into a warning."""
+    try:
+        yield
+    except Exception as error:
+        print(f"error: {explain(error)}", file=sys.stderr)
+        raise SystemExit(2) from error

@@ -44,7 +44,7 @@ def finish() -> bool:
     if found and (STARTED.multirun or not STARTED.failed):
         from skip_exp.report import tables  # it brings pandas, for which no job should wait
 
-        tables.show(found)
+        tables.show_jobs(found)
     for job in sorted(lost):
         print(f"error: {job.name}: ended without a result", file=sys.stderr)
     place = os.path.relpath(folder)

@@ -25,7 +25,7 @@ from skip_exp.config import together
 from skip_exp.config.compose import describe_failure
 from skip_exp.config.groups import name_goal
 from skip_exp.config.schema import Config, TrainerConfig, list_objectives, register_resolver
-from skip_exp.errors import INTERRUPTED, SkipError
+from skip_exp.errors import INTERRUPTED, SkipError, is_full_disk
 from skip_exp.sweep.check import BASIC, list_jobs
 from skip_exp.sweep.finish import STARTED, SWEEP, list_since, start_of
 from skip_exp.sweep.search import is_search, name_command
@@ -72,7 +72,7 @@ def run_job(cfg: DictConfig) -> float | tuple[float, ...] | None:
         error = describe_failure(problem)
         _fail(cfg, problem, error)
     finally:
-        _close_run(error)
+        console.close_run(error)
     return read_objectives(cfg, error)
 
 
@@ -92,15 +92,10 @@ def _find(settings: Config, run: Callable[[Config], results.Result]) -> None:
 
     def run_one(cfg: Config) -> results.Result:
         result = run(cfg)
-        _close_run(None)
+        console.close_run(None)
         return result
 
     find(settings, run_one)
-
-
-def _close_run(error: str | None) -> None:
-    if runs := sys.modules.get("skip_exp.logger.runs"):  # otherwise no run is open
-        runs.close(error)
 
 
 def announce() -> None:
@@ -162,7 +157,7 @@ def _fail(cfg: DictConfig, problem: Exception, error: str) -> None:
         if not isinstance(problem.__cause__, OSError):  # else it says the same
             error = f"{error}; {unwritable}"
     hydra = HydraConfig.get()
-    if not isinstance(problem, SkipError):
+    if not (isinstance(problem, SkipError) or is_full_disk(problem)):
         folder = os.path.relpath(cfg.output_dir)
         error = f"{error} (traceback: {folder}/{hydra.job.name}.log)"
     if hydra.mode == RunMode.MULTIRUN:

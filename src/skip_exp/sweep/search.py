@@ -17,8 +17,9 @@ from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig, OmegaConf
 
 from skip_exp.cache.version import digest, rooms_code
+from skip_exp.config.checks import positive, require
 from skip_exp.config.schema import list_objectives, register_resolver
-from skip_exp.errors import ConfigError, SkipError
+from skip_exp.errors import SkipError
 from skip_exp.sweep.finish import STARTED, SWEEP
 
 TARGET = "hydra_plugins.skip_exp_search.Search"
@@ -68,35 +69,35 @@ register_resolver("search_name", name_search, replace=True, use_cache=True)
 
 def list_ends(hydra: Any) -> list[list[str]]:
     """The overrides of two jobs, at the two ends of the space that is searched."""
-    low, high = [], []
+    ends = {}
     for key, override in parse_overrides(hydra).items():
+        value: Any = override.value()
         if override.is_interval_sweep():
-            ends: Any = override.value()
-            values = [str(ends.start), str(ends.end)]
+            values = [value.start, value.end]
         elif override.is_range_sweep():
-            values = [str(value) for value in _sort_range(override)]
+            values = _sort_range(override)
         elif override.is_sweep_override():
-            values = [str(value) for value in override.sweep_string_iterator()]
+            values = [*override.sweep_string_iterator()]
         else:
-            values = [str(override.get_value_element_as_str())]
-        low.append(f"{key}={values[0]}")
-        high.append(f"{key}={values[-1]}")
-    return [low, high]
+            values = [override.get_value_element_as_str()]
+        ends[key] = values[0], values[-1]
+    return [[f"{key}={both[i]}" for key, both in ends.items()] for i in (0, 1)]
 
 
 def check_search(hydra: Any, objectives: list[str]) -> None:
     """Raise SkipError where a search cannot be made: without Optuna, an objective or a space."""
     if find_spec("optuna") is None:
         raise SkipError("hparams_search: needs the package: pip install 'skip_exp[search]'")
-    if not objectives:
-        raise ConfigError("sweep.objective", None, "a search needs one, such as select/final")
+    why = "a search needs one, such as select/final"
+    require(bool(objectives), "sweep.objective", None, why)
     settings = hydra.sweeper
-    if len(_list_directions(settings.direction)) != len(objectives):
-        why = f"must be maximize or minimize, one for each of the {len(objectives)} objectives"
-        raise ConfigError("hydra.sweeper.direction", settings.direction, why)
-    if not any(each.is_sweep_override() for each in parse_overrides(hydra).values()):
-        why = "leaves nothing to search; e.g. tune.lr: tag(log, interval(0.0005, 0.01))"
-        raise ConfigError("hydra.sweeper.params", settings.get("params"), why)
+    is_fine = len(_list_directions(settings.direction)) == len(objectives)
+    why = f"must be maximize or minimize, one for each of the {len(objectives)} objectives"
+    require(is_fine, "hydra.sweeper.direction", settings.direction, why)
+    positive("hydra.sweeper", settings, n_trials=10**6, n_jobs=10**4)
+    is_fine = any(each.is_sweep_override() for each in parse_overrides(hydra).values())
+    why = "leaves nothing to search; e.g. tune.lr: tag(log, interval(0.0005, 0.01))"
+    require(is_fine, "hydra.sweeper.params", settings.get("params"), why)
 
 
 def check_trial(hydra: Any) -> None:
@@ -121,7 +122,7 @@ def search(config: DictConfig, launcher: Launcher) -> None:
     space = {k: _distribution(each) for k, each in overrides.items() if each.is_sweep_override()}
     study = optuna.create_study(
         study_name=STARTED.search,
-        storage=_storage(folder),
+        storage=f"sqlite:///{folder}/{STUDY}",
         directions=_list_directions(settings.direction),
         load_if_exists=True,
     )
@@ -142,18 +143,12 @@ def search(config: DictConfig, launcher: Launcher) -> None:
     STARTED.best = _describe_best(study, config, overrides)
 
 
-def _storage(folder: Path) -> str:
-    return f"sqlite:///{folder}/{STUDY}"
-
-
 def _list_directions(given: Any) -> list[str]:
     return [given] if isinstance(given, str) else list(given or [])
 
 
 def _list_done(study: Any) -> list[Any]:
-    from optuna.trial import TrialState  # takes a second
-
-    return study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    return [trial for trial in study.get_trials(deepcopy=False) if trial.state.name == "COMPLETE"]
 
 
 def _next_trials(
@@ -204,20 +199,14 @@ def _sort_range(override: Override) -> list[Any]:
 
 def _fill(overrides: dict[str, Override], params: dict[str, Any]) -> list[str]:
     """The overrides of a job: fixed values, and those of a trial, rounded as tables show them."""
-    filled = {}
-    for key, override in overrides.items():
-        if key not in params:
-            filled[key] = override.get_value_element_as_str()
-    for key, value in params.items():
-        filled[key] = f"{value:.6g}" if isinstance(value, float) else value
-    return [f"{key}={value}" for key, value in filled.items()]
+    fixed = {k: each.get_value_element_as_str() for k, each in overrides.items() if k not in params}
+    drawn = {k: f"{each:.6g}" if isinstance(each, float) else each for k, each in params.items()}
+    return [f"{key}={value}" for key, value in (fixed | drawn).items()]
 
 
 def _describe_best(study: Any, config: DictConfig, overrides: dict[str, Override]) -> list[str]:
     """Two lines for the best trial, or for each that no other beats in every objective."""
     done = _list_done(study)
-    if not done:
-        return []
     names = list_objectives(config.sweep.objective)
     first = {tuple(trial.values): trial for trial in reversed(study.best_trials)}  # of equal ones
     lines = []

@@ -12,8 +12,14 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger
 from torch import Tensor
 
-from skip_exp.callbacks.curves import Curves, EpochLines
-from skip_exp.callbacks.keep import Checkpoint, KeepLast, WholeFiles, find_checkpoint
+from skip_exp.callbacks.fit import (
+    Checkpoint,
+    Curves,
+    EpochLines,
+    KeepLast,
+    WholeFiles,
+    find_checkpoint,
+)
 from skip_exp.config.groups import TaskConfig
 from skip_exp.config.schema import TrainerConfig
 from skip_exp.errors import ConfigError

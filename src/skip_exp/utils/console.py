@@ -20,6 +20,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar
 
+from rich.console import Console
 from tqdm import tqdm
 
 T = TypeVar("T")
@@ -101,12 +102,23 @@ class Counted(list[T]):
         return iter(bar(len(self), self.what, super().__iter__()))
 
 
+def open_screen() -> Console:
+    """Standard output, as wide as the terminal; 160 columns where it is none."""
+    return Console(width=None if Console().is_terminal else 160)
+
+
 def duration(seconds: float) -> str:
     """``20 s``, ``8 min`` or ``3.0 h``, rounded up."""
     if seconds < 90:
         return f"{max(1, math.ceil(seconds))} s"
     minutes = seconds / 60
     return f"{math.ceil(minutes)} min" if minutes < 90 else f"{minutes / 60:.1f} h"
+
+
+def close_run(error: str | None) -> None:
+    """Close the job's W&B run, if one was opened: else its module was not imported."""
+    if runs := sys.modules.get("skip_exp.logger.runs"):
+        runs.close(error)
 
 
 def quiet_lightning() -> None:

@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from skip_exp import OnnxSkill, Skill
-from skip_exp.commands import predict
+from skip_exp.commands.answer import predict
 from skip_exp.commands.export import main
 from skip_exp.data.batches import tokenize
 from skip_exp.errors import SkipError
@@ -163,10 +163,10 @@ def test_predict_takes_an_onnx_export_that_is_whole(
     tiny: Saved, onnx_folder: Path, tmp_path: Path, capsys: Any
 ) -> None:
     out = shutil.copytree(onnx_folder, tmp_path / "out")
-    assert predict.main([str(out), TEXTS[0]]) == 0
+    assert predict([str(out), TEXTS[0]]) == 0
     answer = json.loads(capsys.readouterr().out)
     assert answer["label"] == Skill.load(tiny.folder).predict([TEXTS[0]])[0]["label"]
-    assert predict.main([str(out), TEXTS[0], "--precision", "bf16"]) == 2
+    assert predict([str(out), TEXTS[0], "--precision", "bf16"]) == 2
     assert "--precision bf16: " in capsys.readouterr().err
     assert main([str(out), str(tmp_path / "again"), "--format", "onnx"]) == 2
     assert not (tmp_path / "again").exists()
@@ -174,7 +174,7 @@ def test_predict_takes_an_onnx_export_that_is_whole(
     for name, old, new in (*changes, ("tokenizer.json", '"warm"', '"cold"')):
         content = (out / name).read_bytes()
         (out / name).write_bytes(content.replace(old.encode(), new.encode(), 1) + b" ")
-        assert predict.main([str(out), TEXTS[0]]) == 2
+        assert predict([str(out), TEXTS[0]]) == 2
         assert "damaged or altered" in capsys.readouterr().err
         (out / name).write_bytes(content)
     (out / "model.onnx.bak").touch()  # not its own

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from skip_exp.callbacks.keep import KeepLast, standard_error
+from skip_exp.callbacks.fit import KeepLast, standard_error
 from tests.helpers.tiny import tiny_model
 
 

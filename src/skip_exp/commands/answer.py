@@ -1,0 +1,294 @@
+"""The commands that use a skill or an export: answer texts, and score it on rows with labels."""
+
+import json
+import os
+import sys
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import repeat
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic_core import to_jsonable_python
+from rich.markup import escape
+from rich.table import Table
+from tqdm import tqdm
+
+from skip_exp.commands.line import one_line_errors, parser
+from skip_exp.config.compose import compose_data
+from skip_exp.data.read import check_file
+from skip_exp.errors import ExampleError, SkipError
+from skip_exp.skill.evaluate import read_labelled
+from skip_exp.skill.examples import is_table, read_lines, read_texts
+from skip_exp.skill.record import ONNX, read_about
+from skip_exp.utils import console, files
+from skip_exp.utils.console import open_screen
+
+if TYPE_CHECKING:
+    from skip_exp.skill.classifier import Classifier, Prediction
+
+PROBABILITY_DIGITS = 4  # of a printed probability
+CLASSES = 20  # listed; of more, those with the lowest F1
+CONFUSIONS = 10  # listed
+
+
+@one_line_errors(2)
+def predict(arguments: Sequence[str] | None = None) -> int:
+    """Answer texts with a skill or an export; one JSON line per answer.
+
+    Examples:
+
+        skip-exp predict outputs/.../skill "a dull film" "a charming one"
+        skip-exp predict outputs/.../skill "premise" "hypothesis"
+        skip-exp predict outputs/.../skill --file texts.txt > answers.jsonl
+        skip-exp predict outputs/.../skill --file rows.csv --with id > answers.jsonl
+        skip-exp predict outputs/.../skill "a dull film" --reject 0.7    # null where unsure
+
+    A file that ends in .csv, .tsv, .jsonl or .json, each also with .gz, or in .parquet has the
+    task's columns. Each answer then carries the number of its row, from 1, and the columns of
+    --with. Bad rows are named before any answer. KEY=VALUE says how a file is read: data.sep=;
+    data.encoding=latin-1, and data.drop_bad=true leaves bad rows out.
+
+    Any other file, and standard input, has JSON lines with the task's columns, or one text a line,
+    with a TAB between the two texts of a pair. They are read and answered in batches of 8,192.
+    Lines before a refused one have their answers. Exit code: 0, or 2 with the reason in one line.
+    """
+    line = parser("predict", predict.__doc__)
+    line.add_argument("skill", metavar="SKILL", help="folder of a skill or export")
+    line.add_argument(
+        "words",
+        nargs="*",
+        metavar="TEXT",
+        help="a text, or two for a task on pairs; with --file KEY=VALUE, such as data.sep=;",
+    )
+    line.add_argument("--file", type=Path, help="a table, or examples, one a line")
+    line.add_argument(
+        "--with",
+        action="append",
+        default=[],
+        metavar="COLUMN",
+        help="column of a table to copy into the answers; may be repeated",
+    )
+    add_reject(line)
+    add_loading(line)
+    options = line.parse_intermixed_args(arguments)
+    examples, beside, where = find_examples(options)
+    classifier = open_classifier(find_folder(options.skill), options.backbone, options.precision)
+    try:
+        answers = with_progress(classifier.stream(examples, reject=options.reject))
+        for row, answer in zip(beside, answers, strict=False):
+            known = answer["probabilities"].items()
+            answer["probabilities"] = {label: round(p, PROBABILITY_DIGITS) for label, p in known}
+            print(json_line(row | answer))
+        sys.stdout.flush()
+    except ExampleError as error:
+        what = f"line {error.number} of {where}: {error.why}" if where else str(error)
+        raise SkipError(what) from error
+    except BrokenPipeError:  # `| head` has seen enough; keeps the interpreter silent, too
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
+
+
+def find_examples(options: Namespace) -> tuple[Iterable[Any], Iterable[dict[str, Any]], str]:
+    """The examples, what is printed beside the answer of each, and whose lines they are, if any.
+
+    Raises SkipError.
+    """
+    kept, words, file = vars(options)["with"], options.words, options.file
+    if is_table(file):
+        check_file(file)
+        text = read_about(find_folder(options.skill)).text
+        return *read_texts(file, text, compose_data(words), kept), ""
+    if kept:
+        raise SkipError("--with: only with --file of a table, such as rows.csv")
+    if words and not file:
+        text = read_about(find_folder(options.skill)).text
+        if len(words) % len(text):
+            raise SkipError(f"{len(words)} texts: must be pairs ({', '.join(text)})")
+        pairs = [words[i : i + len(text)] for i in range(0, len(words), len(text))]
+        return pairs, repeat({}), ""
+    examples, where = read_lines(file, compose_data(words).encoding if file else "utf-8")
+    return examples, repeat({}), where
+
+
+def with_progress(answers: "Iterable[Prediction]") -> "Iterable[Prediction]":
+    """The answers, counted on standard error where that is a terminal and they go elsewhere."""
+    # None: tqdm itself asks whether standard error is a terminal.
+    return tqdm(answers, unit=" answers", leave=False, disable=sys.stdout.isatty() or None)
+
+
+@one_line_errors(2)
+def evaluate(arguments: Sequence[str] | None = None) -> int:
+    """Score a skill or export on rows with labels: metrics, classes, and confusions.
+
+    Examples:
+
+        skip-exp evaluate outputs/.../skill test.csv --label verdict
+        skip-exp evaluate outputs/.../skill test.csv --errors mistakes.csv    # what is wrong
+        skip-exp evaluate outputs/.../skill test.csv --reject 0.7             # what it is sure of
+
+    FILE is CSV, TSV, JSON, JSON lines or Parquet and has the task's columns. KEY=VALUE says how it
+    is read: data.sep=; or data.encoding=latin-1, and data.drop_bad=true leaves bad rows out. Exit
+    code: 0, or 2 with the reason in one line.
+    """
+    line = parser("evaluate", evaluate.__doc__)
+    line.add_argument("skill", metavar="SKILL", help="folder of a skill or export")
+    line.add_argument("file", type=user_path, metavar="FILE", help="rows with texts and labels")
+    line.add_argument("--label", metavar="COLUMN", help="default: the one that it was trained on")
+    line.add_argument(
+        "--errors",
+        type=user_path,
+        metavar="FILE.csv",
+        help="write the misclassified rows, the most confident first",
+    )
+    add_reject(line)
+    line.add_argument("--json", action="store_true", help="one line of JSON, without the errors")
+    add_loading(line)
+    line.add_argument(
+        "overrides", nargs="*", metavar="KEY=VALUE", help="how the file is read, such as data.sep=;"
+    )
+    options = line.parse_intermixed_args(arguments)
+    # What is wrong with the file is said before torch is loaded.
+    check_file(options.file)
+    if options.errors and options.errors.resolve() == options.file.resolve():
+        line.error(f"--errors {options.errors}: is the file with the rows; name another")
+    folder, reading = find_folder(options.skill), compose_data(options.overrides)
+    rows = read_labelled(read_about(folder), options.file, None, options.label, reading)
+    classifier = open_classifier(folder, options.backbone, options.precision)
+    found = classifier.score(rows, options.reject)
+    errors = found.pop("errors")
+    if options.errors:
+        write_errors(options.errors, errors)
+    if options.json:
+        print(json_line(found))
+        return 0
+    show(found, options.reject)
+    if options.errors:
+        print(f"written: {options.errors} ({len(errors):,} mistakes)")
+    return 0
+
+
+def write_errors(path: Path, errors: Sequence[Mapping[str, Any]]) -> None:
+    """The mistakes as CSV. Raises SkipError: it cannot be written."""
+    import pandas as pd  # what evaluates has loaded it; a refused argument needs none
+
+    table = pd.DataFrame(errors, columns=None if errors else ["true", "predicted", "probability"])
+    table = table.round({"probability": PROBABILITY_DIGITS})
+    files.save(path, table.to_csv(index=False).encode(), f"--errors {path}")
+
+
+def show(found: dict[str, Any], reject: float) -> None:
+    """The scores, then a table of the classes, and of what was taken for what."""
+    # No label is taken for another where a text may have both.
+    counts, classes = found.pop("confusion", {}), found.pop("classes")
+    rows, coverage = found.pop("rows"), found.pop("coverage", 1.0)
+    answered = found.pop("answered", {})
+    print(f"{rows:,} rows, in percent: {describe(found)}")
+    if reject:
+        print(f"answered at --reject {reject:g}: {100 * coverage:.1f} %; {describe(answered)}")
+    screen = open_screen()
+    screen.print(class_table(classes))
+    if counts:
+        screen.print(confusions(counts))
+
+
+def describe(scores: Mapping[str, float]) -> str:
+    """``accuracy 92.0, f1_macro 91.5``"""
+    return ", ".join(f"{name} {100 * value:.1f}" for name, value in scores.items())
+
+
+def class_table(classes: Mapping[str, Mapping[str, float]]) -> Table:
+    """Precision, recall and F1 in percent, and the rows of each class."""
+    title, listed = "Classes, in percent", list(classes.items())
+    if len(listed) > CLASSES:
+        title = f"The {CLASSES} of {len(listed)} classes with the lowest F1, in percent"
+        listed = sorted(listed, key=lambda each: each[1]["f1"])[:CLASSES]
+    table = Table("class", "precision", "recall", "F1", "rows", title=title)
+    for name, scores in listed:
+        shares = (f"{100 * scores[key]:.1f}" for key in ("precision", "recall", "f1"))
+        table.add_row(escape(name), *shares, str(scores["support"]))
+    return table
+
+
+def confusions(counts: Mapping[str, Mapping[str, int]]) -> Table:
+    """The most frequent pairs of a true label and a wrong answer."""
+    pairs = [(n, true, answer) for true, row in counts.items() for answer, n in row.items()]
+    wrong = sorted((p for p in pairs if p[0] and p[1] != p[2]), key=lambda p: -p[0])
+    title = f"The {min(CONFUSIONS, len(wrong))} most frequent of {len(wrong)} kinds of mistakes"
+    table = Table("true", "answer", "rows", title=title)
+    for n, true, answer in wrong[:CONFUSIONS]:
+        table.add_row(escape(true), escape(answer), str(n))
+    return table
+
+
+def json_line(fields: dict[str, Any]) -> str:
+    """One line of JSON; dates and the like become texts, and what is not finite null."""
+    plain = to_jsonable_python(fields, inf_nan_mode="null", bytes_mode="base64", fallback=str)
+    line = json.dumps(plain, ensure_ascii=False)
+    try:
+        line.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:  # a terminal without UTF-8; half a character, in a copied column
+        return json.dumps(plain)
+    return line
+
+
+def probability(text: str) -> float:
+    """A number from 0 to 1, for ``type=``. Raises ArgumentTypeError, ValueError."""
+    value = float(text)
+    if not 0 <= value <= 1:  # nor is NaN
+        raise ArgumentTypeError(f"{text}: must be a probability, from 0 to 1")
+    return value
+
+
+def add_reject(line: ArgumentParser) -> None:
+    """The argument ``--reject``."""
+    line.add_argument(
+        "--reject",
+        type=probability,
+        default=0.0,
+        metavar="P",
+        help="no label where the largest probability is below P, such as 0.7",
+    )
+
+
+def add_loading(line: ArgumentParser) -> None:
+    """The arguments of :func:`open_classifier` beside the folder."""
+    line.add_argument("--backbone", help="folder or hub id of the backbone, where it has moved")
+    line.add_argument(
+        "--precision",
+        default="32-true",
+        help="32-true (default) | bf16 | auto: bf16 where the processor has fast bf16",
+    )
+
+
+def user_path(text: str) -> Path:
+    """A path for ``type=``: the shell leaves ``--errors=~/FILE`` as it is."""
+    return Path(text).expanduser()
+
+
+def find_folder(folder: str) -> Path:
+    place = Path(folder).expanduser()
+    if not os.path.isdir(place):
+        raise SkipError(f"{folder}: no such folder, or no permission")
+    return place
+
+
+def open_classifier(folder: Path, backbone: str | None, precision: str) -> "Classifier":
+    """The skill or ONNX export in ``folder``.
+
+    Args:
+        backbone, precision: see :meth:`Skill.load`. An export has a precision of its own.
+
+    Raises:
+        SkipError: it cannot be loaded.
+    """
+    if os.path.isfile(folder / ONNX):  # not Path.is_file, which raises where it may not look
+        if precision != "32-true":
+            raise SkipError(f"--precision {precision}: {folder} is an ONNX export and has its own")
+        from skip_exp.skill.export.onnx.runtime import OnnxSkill  # packages that are optional
+
+        return OnnxSkill.load(folder)
+    console.import_slow("skip_exp.skill.skill")  # torch takes seconds: not for an ONNX export
+    from skip_exp.skill.skill import Skill  # the same
+
+    return Skill.load(folder, backbone, precision)
