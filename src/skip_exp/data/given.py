@@ -5,11 +5,13 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import date
 from numbers import Real
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from skip_exp.config.schema import DataConfig
 from skip_exp.data.read import Table, check_columns, read_table
 from skip_exp.errors import DataError, shown, shown_names
+
+if TYPE_CHECKING:  # an ONNX skill does without OmegaConf
+    from skip_exp.config.schema import DataConfig
 
 _FIELD = re.compile(r"\{([^{}]+)\}")
 
@@ -97,7 +99,7 @@ def to_table(
     label: str | Sequence[str],
     labels: Sequence[Any] | None = None,
     more: Sequence[str] = (),
-    reading: DataConfig | None = None,
+    reading: "DataConfig | None" = None,
 ) -> Table:
     """The rows of ``data``.
 
@@ -124,8 +126,10 @@ def to_table(
             )
         return _from_lists(data, text, label, labels)
     if isinstance(data, str | Path):
-        reading = reading or DataConfig()
-        return read_table(Path(data).expanduser(), wanted, reading.sep, reading.encoding)
+        file = Path(data).expanduser()
+        if reading is None:
+            return read_table(file, wanted)
+        return read_table(file, wanted, reading.sep, reading.encoding)
     if hasattr(data, "iloc") and hasattr(data, "columns"):
         return _from_frame(data, wanted, "the data frame")
     if hasattr(data, "to_pandas") and hasattr(data, "features"):  # datasets.Dataset
