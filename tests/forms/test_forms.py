@@ -59,7 +59,7 @@ def test_an_export_is_written_once(
 ) -> None:
     written = []
 
-    def export(self: Skill, folder: Path, format: str, *, int8: bool) -> None:
+    def export(self: Skill, folder: Path, format: str, *, int8: bool, **_: bool) -> None:
         written.append((folder, format, int8))
         folder.mkdir()
 

@@ -10,7 +10,8 @@ trained (tune.train=full). --push-to-hub USER/REPO uploads it.
 
 onnx: model.onnx (input_ids, attention_mask and, for BERT, token_type_ids [batch, length] -> logits
 [batch, labels]), config.json (the skill's description) and the tokenizer. The model is checked in
-onnxruntime before it appears. With --int8 its weights and activations are 8-bit integers.
+onnxruntime before it appears. With --int8 its weights and activations are 8-bit integers. What that
+costs on the selection slice of the skill's job is told; above half a point nothing is written.
 
 --vocabulary keeps the tokens that the task's train rows use, or those of the texts in FILE, which
 is read as predict --file reads it. Special tokens and single characters always stay. Answers to
@@ -25,6 +26,7 @@ from pathlib import Path
 from skip_exp.commands.line import one_line_errors, parser
 from skip_exp.errors import SkipError
 from skip_exp.skill.record import FORMATS
+from skip_exp.utils import console
 
 
 @one_line_errors(2)
@@ -56,9 +58,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         skill = skill.with_vocabulary(options.vocabulary)
         kept = skill.model.backbone.config.vocabulary
         print(f"vocabulary: {kept['kept']:,} of {kept['of']:,} tokens")
-    skill.export(
-        options.out, options.format, int8=options.int8, repo_id=repo_id, license=options.license
-    )
+    with console.shown():
+        skill.export(
+            options.out, options.format, int8=options.int8, repo_id=repo_id, license=options.license
+        )
     size = sum(file.stat().st_size for file in options.out.rglob("*") if file.is_file())
     print(f"written: {options.out} ({size / 1e6:.1f} MB)")
     if repo_id:

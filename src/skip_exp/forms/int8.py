@@ -26,7 +26,7 @@ class Int8(Form):
 
     def save(self, skill: Skill, folder: Path) -> Path:
         if not folder.is_dir():
-            skill.export(folder, "onnx", int8=True)
+            skill.export(folder, "onnx", int8=True, is_judged=True)
         return folder
 
     def open(self, folder: Path) -> OnnxSkill:

@@ -65,11 +65,11 @@ def score_rows(
     outcome, threshold = task.outcome, about.threshold
     true, answers = np.array(get_labels([*rows.values()])), np.array(probabilities)
     given = outcome.give(answers, threshold)
-    found: dict[str, Any] = {"rows": len(rows), **_score(task, answers, true, threshold)}
+    found: dict[str, Any] = {"rows": len(rows), **score_answers(task, answers, true, threshold)}
     if reject:
         kept = answers.max(1) >= reject
         found["coverage"] = float(kept.mean())
-        found["answered"] = _score(task, answers[kept], true[kept]) if kept.any() else {}
+        found["answered"] = score_answers(task, answers[kept], true[kept]) if kept.any() else {}
     found["classes"] = score_classes(about.labels, true, given)
     if outcome.is_exclusive:
         found["confusion"] = confusion(about.labels, true, given)
@@ -88,9 +88,10 @@ def score_rows(
     return found
 
 
-def _score(
+def score_answers(
     task: TaskConfig, answers: Floats, true: Labels, threshold: float | None = None
 ) -> dict[str, float]:
+    """The metrics of ``task`` by name, of probabilities [rows, labels]."""
     from scipy.special import logit  # takes a fifth of a second: not for --help
 
     bound = None if threshold is None else float(logit(threshold))

@@ -183,14 +183,17 @@ class Skill(Classifier):
         vocabulary: str | Path | Iterable[Example] = "full",
         repo_id: str | None = None,
         license: str | None = None,
+        is_judged: bool = False,
     ) -> Path:
         """Write the model for others: ``hf`` (plain transformers) or ``onnx``; return the folder.
 
         Args:
-            int8: onnx only: round weights to 8 bits.
+            int8: onnx only: round weights to 8 bits. It is refused where that costs more than half
+                a point on the job's selection slice; the card says what it costs.
             vocabulary: ``full``, or what :meth:`with_vocabulary` takes: only its tokens are kept.
             repo_id: hf only: future address on the hub, for the card.
             license: of this model, for the card, such as ``mit``; None: it is left open there.
+            is_judged: the caller itself compares 8 bits with fp32.
 
         Raises:
             SkipError: ``folder`` is not empty or cannot be written; for onnx, a package is missing
@@ -203,15 +206,31 @@ class Skill(Classifier):
             raise SkipError(f"int8: not for format={format}, only for onnx")
         if not isinstance(vocabulary, str) or vocabulary != "full":
             smaller = self.with_vocabulary(vocabulary)
-            return smaller.export(out, format, int8=int8, repo_id=repo_id, license=license)
+            return smaller.export(
+                out, format, int8=int8, repo_id=repo_id, license=license, is_judged=is_judged
+            )
         self._check_fp32(str(out))
         self._check_files(str(out))
         with new_folder(out) as temporary:
-            self._write(temporary, format, int8=int8, repo_id=repo_id, license=license)
+            self._write(
+                temporary,
+                format,
+                int8=int8,
+                repo_id=repo_id,
+                license=license,
+                is_judged=is_judged,
+            )
         return out
 
     def _write(
-        self, folder: Path, format: str, *, int8: bool, repo_id: str | None, license: str | None
+        self,
+        folder: Path,
+        format: str,
+        *,
+        int8: bool,
+        repo_id: str | None,
+        license: str | None,
+        is_judged: bool,
     ) -> None:
         """Write model and card; the skill's own files too where `Skill.load` can read an export.
 
@@ -219,6 +238,7 @@ class Skill(Classifier):
         model, and where the vocabulary was cut, because the skill answers by all of it.
         """
         from skip_exp.skill.export.card import CARD, model_card  # slow, and not for serving
+        from skip_exp.skill.export.onnx.rounding import check_rounding  # the same
         from skip_exp.skill.export.onnx.write import write_onnx  # the same
 
         about = self.about.to_share()
@@ -226,8 +246,11 @@ class Skill(Classifier):
         tokenizer.model_max_length = about.max_length  # what pipelines truncate to
         tokenizer.padding_side = "right"  # as the skill pads: positions count from the first token
         is_whole = not hasattr(self.model.backbone.config, "vocabulary")
+        rounding = None
         if format == "onnx":
-            write_onnx(folder, about, self.model, tokenizer, int8=int8, ranges=self.ranges)
+            found = write_onnx(folder, about, self.model, tokenizer, int8=int8, ranges=self.ranges)
+            if int8 and not is_judged:
+                rounding = check_rounding(self, self.folder, folder, found.probabilities)
         else:
             write_huggingface(folder, about, self.model, tokenizer)
             if self.folder is not None and about.train != "full" and is_whole:
@@ -240,6 +263,7 @@ class Skill(Classifier):
             license=license,
             onnx=format == "onnx",
             int8=int8,
+            rounding=rounding,
         )
         card.save(folder / CARD)
 

@@ -8,9 +8,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
-from skip_exp import results
-from skip_exp.config.groups import TaskConfig
-from skip_exp.config.schema import DataConfig, to_object
+from skip_exp.config.schema import DataConfig
 from skip_exp.errors import ExampleError, SkipError
 from skip_exp.models.family import HFModel
 from skip_exp.models.readouts import MlmReadout, Seq2SeqReadout
@@ -18,7 +16,7 @@ from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.skill.classifier import Example, example_texts
 from skip_exp.skill.cut_tokenizer import Texts, cut_tokenizer
 from skip_exp.skill.examples import is_table, read_lines, read_texts
-from skip_exp.skill.files import job_result
+from skip_exp.skill.job_rows import read_job_rows
 from skip_exp.skill.record import SkillRecord
 
 
@@ -49,40 +47,11 @@ def vocabulary_texts(
 
 
 def train_texts(about: SkillRecord, folder: Path | None) -> list[list[str]]:
-    """The train rows of the task of the skill in ``folder``, from the source of its job.
-
-    Raises:
-        SkipError: no result beside the skill names the source, or the rows cannot be read or are
-            not those that the job read.
-    """
-    # Importing this takes seconds, and no other source of texts needs it.
-    from skip_exp.data.sources import load_rows
-
-    result = job_result(folder)
-    config = result.get("config", {})
-    task, data = config.get("task"), config.get("data", {})
-    if not task:
-        raise SkipError(
-            f"--vocabulary train: no {results.FILE} beside {folder} names the train rows; "
-            "give a file of texts"
-        )
-    source, _, place = str(about.scores.data).partition(":")
-    spec = to_object(task, TaskConfig)
-    options = DataConfig(
-        source=source,
-        dir=data.get("dir") or place if source == "local" else None,
-        drop_bad=data.get("drop_bad", False),
-        deduplicate=data.get("deduplicate", False),
-        sep=data.get("sep"),
-        encoding=data.get("encoding", "utf-8"),
-    )
+    """The train rows of the task of the skill in ``folder``. Raises SkipError."""
     try:
-        rows = load_rows(spec, options, config.get("seed", 1))
+        rows = read_job_rows(about, folder)
     except SkipError as error:
-        raise SkipError(f"--vocabulary train: {error}") from error
-    if result.get("data_hash") not in (None, rows.read):
-        why = f"the rows of {rows.source} have changed since the job read them"
-        raise SkipError(f"--vocabulary train: {why}")
+        raise SkipError(f"--vocabulary train: {error}; or give a file of texts") from error
     return [row["texts"] for row in (*rows.train, *rows.select)]
 
 

@@ -156,6 +156,17 @@ class _LogFile(logging.FileHandler):
 
 
 @contextmanager
+def say_nothing() -> Iterator[None]:
+    """Log nothing below an error within the block: a job has said what there is to say."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(before)
+
+
+@contextmanager
 def shown(file: Path | None = None) -> Iterator[None]:
     """Print the package's log lines within the block, unless the caller has set up logging.
 

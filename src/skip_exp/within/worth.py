@@ -1,6 +1,5 @@
 """Was it worth it? A cut model beside the uncut one and cheap baselines, on the same rows."""
 
-import logging
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from skip_exp.config.schema import Config
 from skip_exp.phases.prepare import prepare
 from skip_exp.results import PREDICTIONS
 from skip_exp.skill.skill import Skill
+from skip_exp.utils import console
 from skip_exp.within import show
 from skip_exp.within.baselines import describe_baselines, fit_baselines
 from skip_exp.within.choose import REFERENCE, Candidate, Split
@@ -26,16 +26,12 @@ def weigh(cfg: Config, skill: Skill, result: Any) -> None:
     Raises:
         SkipError: the rows cannot be read any more.
     """
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)  # the job has said what there is to say of its rows
-    try:
+    with console.say_nothing():
         job = prepare(cfg)
         rows = job.data
         train, select = Split.of(rows, rows.train), Split.of(rows, rows.select)
         validation = Split.of(rows, rows.validation)
         baselines = fit_baselines(job, skill.about, train, select)
-    finally:
-        logging.disable(before)
     models = [("final", "predicted", result["ratio"], skill)]
     if result["ratio"]:  # an untrained model is as fast
         uncut = replace(skill, model=job.new_model().eval())

@@ -54,7 +54,7 @@ def test_so_is_a_place_without_permission(tmp_path: Path, monkeypatch: pytest.Mo
     [
         (False, (2e-4, 0.0), "--format onnx: logits .*2.0e-04"),
         (False, (float("nan"), 0.0), "--format onnx: logits .*nan"),
-        (True, (9.0, 0.2), "--int8: .*2.0e-01"),
+        (True, (9.0, 0.2), "--int8: .*0.2 on five texts"),
     ],
 )
 @pytest.mark.usefixtures("onnx_packages")

@@ -23,7 +23,8 @@ from skip_exp.data.batches import tokenize
 from skip_exp.errors import SkipError
 from skip_exp.models.surgery import cut
 from skip_exp.skill.export.onnx import runtime, write
-from skip_exp.skill.export.onnx.write import ROUNDING, Differences, compare_onnx, examples_of
+from skip_exp.skill.export.onnx.rounding import DRIFT
+from skip_exp.skill.export.onnx.write import Differences, compare_onnx, examples_of
 from skip_exp.skill.ranges import measure_ranges
 from tests.helpers.saved import NOTHING, WORDS, Saved, save_tiny_skill
 from tests.helpers.tiny import HIDDEN, KINDS, tiny_inputs, tiny_model
@@ -143,7 +144,7 @@ def test_int8_is_near_and_has_int8_weights(tiny: Saved, onnx_folder: Path) -> No
     path = onnx_folder / "model.onnx"
     check_form(onnx_folder, int8=True, types=True)
     found = compared(Skill.load(tiny.folder), path, [*TEXTS, *MANY, "w30 " * 60])
-    assert found.logits > 1e-6 and found.probabilities <= ROUNDING
+    assert found.logits > 1e-6 and found.probabilities <= DRIFT
     skill = OnnxSkill.load(onnx_folder)
     alone = [skill.probabilities([[text]])[0] for text in MANY]
     assert np.allclose(skill.probabilities([[text] for text in MANY]), alone, atol=1e-3)

@@ -47,6 +47,7 @@ def model_card(
     license: str | None = None,
     onnx: bool = False,
     int8: bool = False,
+    rounding: object = None,
 ) -> ModelCard:
     """The card of a skill that was read from ``source``, where its job's result may be found.
 
@@ -54,6 +55,7 @@ def model_card(
         repo_id: address of the model on the hub, if known.
         license: of the model; None: its owner has not set it.
         onnx, int8: the described export; by default the one for transformers.
+        rounding: what 8 bits change, where it is known; it is shown as text.
     """
     result = job_result(source)
     vocabulary = getattr(model.backbone.config, "vocabulary", {})
@@ -95,6 +97,7 @@ def model_card(
         repo_id=repo_id,
         onnx=onnx,
         int8=int8,
+        rounding=rounding,
     )
 
 
