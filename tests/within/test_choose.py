@@ -9,6 +9,7 @@ from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
 from skip_exp.outcomes.scores import DRAWS, interval, resample, score
 from skip_exp.within.choose import (
     Candidate,
+    Cut,
     Split,
     choose,
     estimate_errors,
@@ -54,16 +55,16 @@ def test_resampled_scores_spread_as_a_share_does() -> None:
 def test_an_error_is_that_of_a_row_at_least_and_none_of_a_rounded_model() -> None:
     uncut, cut = np.zeros(10, int), np.array([1, 1, *[0] * 8])
     rows = Split([["text"]] * 10, uncut, "accuracy", 2)
-    found = estimate_errors([0.0, 0.0, 0.5, 0.9], [uncut, cut, uncut, cut], rows)
+    found = estimate_errors([*map(Cut, (0.0, 0.0, 0.5, 0.9))], [uncut, cut, uncut, cut], rows)
     assert found[:3] == [0, 0, 0.1]
     assert found[3] == pytest.approx(np.sqrt(0.2 * 0.8 / 10), rel=0.1)
 
 
 def test_a_candidate_must_stay_within_the_bound_with_its_error() -> None:
-    uncut = Candidate(0.0, "fp32", 1.0, 0.0, 100.0)
-    rounded = Candidate(0.0, "int8", 0.9, 0.0, 200.0)
-    middle = Candidate(0.5, "int8", 1.0, 0.1, 500.0)
-    cut = Candidate(0.9, "int8", 0.8, 0.13, 1000.0)
+    uncut = Candidate(Cut(0.0), "fp32", 1.0, 0.0, 100.0)
+    rounded = Candidate(Cut(0.0), "int8", 0.9, 0.0, 200.0)
+    middle = Candidate(Cut(0.5), "int8", 1.0, 0.1, 500.0)
+    cut = Candidate(Cut(0.9), "int8", 0.8, 0.13, 1000.0)
     candidates = [uncut, rounded, middle, cut]
     for bound, expected in ((0.05, uncut), (0.1, middle), (0.32, middle), (0.33, cut)):
         assert choose(candidates, 1 - bound) is expected
@@ -71,21 +72,21 @@ def test_a_candidate_must_stay_within_the_bound_with_its_error() -> None:
 
 
 def test_of_about_as_fast_ones_the_best_is_chosen() -> None:
-    one = Candidate(0.7, "fp32", 0.9, 0.0, 100.0)
-    near, faster = (Candidate(0.9, "int8", 0.8, 0.0, speed) for speed in (104.0, 110.0))
+    one = Candidate(Cut(0.7), "fp32", 0.9, 0.0, 100.0)
+    near, faster = (Candidate(Cut(0.9), "int8", 0.8, 0.0, speed) for speed in (104.0, 110.0))
     assert choose([one, near], 0.8) is one
     assert choose([one, faster], 0.8) is faster
 
 
 def test_a_candidate_is_named_by_its_cut_and_form() -> None:
-    assert Candidate(0.0, "int8", 1.0, 0.0, 1.0).name == "uncut, int8"
-    assert Candidate(0.52, "bf16", 1.0, 0.0, 1.0).name == "52 % cut, bf16"
+    assert Candidate(Cut(0.0), "int8", 1.0, 0.0, 1.0).name == "uncut, int8"
+    assert Candidate(Cut(0.9, 3), "bf16", 1.0, 0.0, 1.0).name == "90 % cut, 3 layers, bf16"
 
 
 def test_the_table_has_the_references_and_the_neighbours_in_speed() -> None:
-    plain = Candidate(0.0, "fp32", 1.0, 0.0, 100.0)
-    rounded = Candidate(0.0, "int8", 1.0, 0.0, 300.0)
-    cuts = [Candidate(0.9, "int8", 0.9, 0.0, speed) for speed in (200.0, 500.0, 600.0, 700.0)]
+    plain = Candidate(Cut(0.0), "fp32", 1.0, 0.0, 100.0)
+    rounded = Candidate(Cut(0.0), "int8", 1.0, 0.0, 300.0)
+    cuts = [Candidate(Cut(0.9), "int8", 0.9, 0.0, speed) for speed in (200.0, 500.0, 600.0, 700.0)]
     candidates = [plain, rounded, *cuts]
     assert pick_shown(candidates, cuts[2]) == [plain, rounded, cuts[1], cuts[2], cuts[3]]
     assert pick_shown(candidates, cuts[3]) == [plain, rounded, cuts[2], cuts[3]]

@@ -16,12 +16,13 @@ from skip_exp.errors import ConfigError, SkipError
 from skip_exp.forms.fp32 import Fp32
 from skip_exp.forms.registry import FORMS
 from skip_exp.forms.timing import Speed
+from skip_exp.phases.prepare import prepare
 from skip_exp.report import frame
 from skip_exp.results import PREDICTIONS
 from skip_exp.skill.skill import Skill
 from skip_exp.within import measure, run, show
 from skip_exp.within.baselines import fit_words
-from skip_exp.within.choose import Candidate, Split
+from skip_exp.within.choose import Candidate, Cut, Split
 from tests.api.test_compress import classifier
 from tests.helpers.saved import Saved, save_backbone, save_tiny_skill, tokenizer
 from tests.helpers.toy import SMALL, save_toy, toy_job
@@ -35,12 +36,21 @@ def split(labels: np.ndarray = LABELS) -> Split:
 
 def test_uncut_nothing_is_tuned_again(tmp_path: Path) -> None:
     toy = toy_job(save_toy(tmp_path), tmp_path, "out", "prune.layers=1")
-    uncut, cut = run.at_ratio(toy, 0.0), run.at_ratio(toy, 0.9)
+    uncut, cut = run.of_cut(toy, Cut(0.0)), run.of_cut(toy, Cut(0.9, 1))
     assert (uncut.prune.ratio, cut.prune.ratio) == (0.0, 0.9)
     assert (uncut.prune.layers, cut.prune.layers) == (None, 1)
     assert (uncut.retune.enabled, cut.retune.enabled) == (False, True)
     assert uncut.output_dir != cut.output_dir
     assert cut.tune == uncut.tune == toy.tune  # so that the cache is shared
+
+
+def test_the_deepest_cut_is_tried_in_half_of_the_layers_too(tmp_path: Path) -> None:
+    toy = toy_job(save_toy(tmp_path), tmp_path, "out", "prune.within=1")
+    uncut = prepare(run.of_cut(toy, Cut(0.0)))
+    plain = [Cut(0.9), Cut(0.7), Cut(0.52)]
+    assert run.list_cuts(uncut, toy.prune) == [plain[0], Cut(0.9, 1), *plain[1:]]
+    shallow = replace(toy.prune, layers=1)
+    assert run.list_cuts(uncut, shallow) == [Cut(ratio, 1) for ratio, _ in plain]
 
 
 def test_a_slice_of_one_label_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -82,22 +92,24 @@ def test_every_form_is_opened_that_a_skill_has(
     other = save_tiny_skill(tmp_path, name="other", seed=1).folder
     names = []
     for place, cut in ((tmp_path / "one", tiny.folder), (tmp_path / "two", other)):
-        saved = measure.save_all({0.0: tiny.folder, 0.9: cut}, place)
-        assert [(ratio, form.name) for ratio, form, _ in saved] == [
+        saved = measure.save_all({Cut(0.0): tiny.folder, Cut(0.9): cut}, place)
+        assert [(cut.ratio, form.name) for cut, form, _ in saved] == [
             *((0.0, "fp32"), (0.0, "written"), (0.9, "fp32"), (0.9, "written")),
         ]
         names.append({path.name for path in (place / "written").iterdir()})
-    # Another skill of the same ratio has another folder.
+    # Another skill of the same cut has another folder.
     assert len(names[0]) == len(names[1]) == 2 and len(names[0] & names[1]) == 1
 
 
 def test_the_table_compares_with_the_chosen_model(tmp_path: Path) -> None:
     right, wrong = LABELS, np.array([0, 1, 0, 0])
     uncut, rounded = (
-        Candidate(0.0, form, 1.0, 0.0, n) for form, n in (("fp32", 100), ("int8", 400))
+        Candidate(Cut(0.0), form, 1.0, 0.0, n) for form, n in (("fp32", 100), ("int8", 400))
     )
-    slow, fast = (Candidate(0.9, form, 0.75, 0.0, n) for form, n in (("fp32", 500), ("int8", 900)))
-    middle = Candidate(0.5, "int8", 1.0, 0.25, 300.0)
+    slow, fast = (
+        Candidate(Cut(0.9), form, 0.75, 0.0, n) for form, n in (("fp32", 500), ("int8", 900))
+    )
+    middle = Candidate(Cut(0.5), "int8", 1.0, 0.25, 300.0)
     candidates = [uncut, rounded, slow, fast, middle]
     lines = [show.Line("majority class", 0.5, np.zeros(4, int))]
     lines.append(show.Line(show.TF_IDF, 0.5, LABELS, Speed(0.2, 0.3, 5000.0), 0.1))
@@ -168,7 +180,7 @@ def test_one_call_finds_a_model(
     monkeypatch.setattr(
         pipeline, "run_phases", lambda job, clock: ran.append(job) or phases(job, clock)
     )
-    monkeypatch.setattr(run, "CUTS", (0.5,))
+    monkeypatch.setattr(run, "list_cuts", lambda *_: [Cut(0.5)])
     monkeypatch.setattr(measure, "list_available", lambda: [FORMS["fp32"]])
     monkeypatch.setattr("skip_exp.forms.timing.SECONDS", 0.0)
     model = skip_exp.fit(data, within=1, output=out, overrides=settings)
@@ -195,7 +207,7 @@ def test_a_given_model_is_not_tuned(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     pairs = [("the film was dull", "bad"), ("the film was warm", "good")] * 50
     rows = [f"{text}{' ' * i},{label}" for i, (text, label) in enumerate(pairs)]
     (tmp_path / "train.csv").write_text("\n".join(["text,label", *rows]) + "\n")
-    monkeypatch.setattr(run, "CUTS", ())
+    monkeypatch.setattr(run, "list_cuts", lambda *_: [])
     monkeypatch.setattr(measure, "list_available", lambda: [FORMS["fp32"]])
     monkeypatch.setattr("skip_exp.forms.timing.SECONDS", 0.0)
     given, out = classifier("bert"), tmp_path / "out"
@@ -232,7 +244,7 @@ def test_the_command_tries_every_form(
     found = pd.read_csv(folder.parent / show.CSV)
     names, (form,) = {*found["model"]}, found.loc[found["chosen"], "form"]
     check_folder(FORMS[form].open(folder), out)
-    cuts = ("uncut", "52 % cut", "70 % cut", "90 % cut", "95 % cut")
+    cuts = ("uncut", "52 % cut", "70 % cut", "90 % cut", "90 % cut, 1 layers")
     # A toy's 8-bit answers may be too far off: the log names the cut that is left out.
     assert {"uncut, int8", *(f"{cut}, fp32" for cut in cuts)} <= names
     assert "was it worth it?" in capsys.readouterr().out

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,19 +47,31 @@ class Split:
         return resample(self.metric, predictions, self.labels, self.classes)
 
 
+class Cut(NamedTuple):
+    """How much of a model goes: a fraction, and all layers after the first ``layers``."""
+
+    ratio: float
+    layers: int | None = None
+
+    def __str__(self) -> str:
+        if not self.ratio:
+            return "uncut"
+        kept = "" if self.layers is None else f", {self.layers} layers"
+        return f"{100 * self.ratio:g} % cut{kept}"
+
+
 @dataclass(frozen=True, eq=False)
 class Candidate:
     """A finished model in one of its forms.
 
     Attributes:
-        ratio: fraction that was cut.
         form: its name, see :mod:`skip_exp.forms`.
         select: score on the selection slice.
         error: standard error of its difference to the uncut model there.
         speed: texts a second, one by one or in batches.
     """
 
-    ratio: float
+    cut: Cut
     form: str
     select: float
     error: float
@@ -66,9 +79,8 @@ class Candidate:
 
     @property
     def name(self) -> str:
-        """``uncut, int8`` or ``90 % cut, int8``."""
-        cut = f"{100 * self.ratio:g} % cut" if self.ratio else "uncut"
-        return f"{cut}, {self.form}"
+        """``uncut, int8`` or ``90 % cut, 3 layers, int8``."""
+        return f"{self.cut}, {self.form}"
 
     def fits(self, least: float) -> bool:
         """Whether it is above ``least`` by its error."""
@@ -76,7 +88,7 @@ class Candidate:
 
 
 def estimate_errors(
-    ratios: Sequence[float], predictions: Sequence[Labels], select: Split
+    cuts: Sequence[Cut], predictions: Sequence[Labels], select: Split
 ) -> list[float]:
     """Standard errors of the differences to the first model, which is uncut, on the slice.
 
@@ -86,9 +98,9 @@ def estimate_errors(
     """
     errors = []
     draws = select.resample(predictions)
-    for ratio, of_model in zip(ratios, draws, strict=True):
+    for cut, of_model in zip(cuts, draws, strict=True):
         error = max(float((draws[0] - of_model).std()), 1 / len(select.labels))
-        errors.append(error if ratio > 0 else 0.0)
+        errors.append(error if cut.ratio > 0 else 0.0)
     return errors
 
 
@@ -117,7 +129,7 @@ def pick_shown(candidates: Sequence[Candidate], chosen: Candidate) -> list[Candi
 
 def find_references(candidates: Sequence[Candidate]) -> list[Candidate]:
     """The uncut model in fp32 and, if that is another one, in its fastest form."""
-    uncut = [each for each in candidates if each.ratio == 0]
+    uncut = [each for each in candidates if each.cut.ratio == 0]
     (plain,) = (each for each in uncut if each.form == REFERENCE)
     fastest = max(uncut, key=lambda each: each.speed)
     return [plain] if fastest is plain else [plain, fastest]

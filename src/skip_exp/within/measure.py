@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from skip_exp.config.prune import name_goal
 from skip_exp.errors import SkipError
 from skip_exp.forms.base import Form
 from skip_exp.forms.registry import list_available
@@ -16,13 +17,13 @@ from skip_exp.skill.classifier import Classifier
 from skip_exp.skill.skill import Skill
 from skip_exp.utils.console import duration
 from skip_exp.within.baselines import Baseline
-from skip_exp.within.choose import Candidate, Split, estimate_errors
+from skip_exp.within.choose import Candidate, Cut, Split, estimate_errors
 
 log = logging.getLogger(__name__)
 
 TIMED_TEXTS = 400  # texts that every model answers in turns
 
-Place = tuple[float, Form, Path]  # of a skill in a form, by its ratio
+Place = tuple[Cut, Form, Path]  # of a skill in a form
 
 
 def measure(
@@ -47,41 +48,45 @@ def measure(
     many = [form.open(place) for _, form, place in places]
     speeds, contended = time_beside(ones, many, baselines, select, validation)
     predictions = [np.array(each.probabilities(select.texts)).argmax(1) for each in many]
-    errors = estimate_errors([ratio for ratio, _, _ in places], predictions, select)
+    errors = estimate_errors([cut for cut, _, _ in places], predictions, select)
     candidates = {}
-    for i, (ratio, form, _) in enumerate(places):
+    for i, (cut, form, _) in enumerate(places):
         score, rate = select.score(predictions[i]), speeds[i].rate(fastest)
-        candidates[Candidate(ratio, form.name, score, errors[i], rate)] = many[i]
+        candidates[Candidate(cut, form.name, score, errors[i], rate)] = many[i]
     return candidates, speeds, contended
 
 
-def save_all(skills: Mapping[float, Path], folder: Path) -> list[Place]:
+def name_cut(cut: Cut) -> str:
+    """``0.9-3layers``: of folders."""
+    return name_goal(cut._asdict())
+
+
+def save_all(skills: Mapping[Cut, Path], folder: Path) -> list[Place]:
     """Every skill in every form that this machine runs well; the log says what is left out.
 
     Args:
-        skills: by ratio.
         folder: of the files that forms need beside the skills.
     """
     forms = list_available()
-    loaded = {ratio: Skill.load(place) for ratio, place in skills.items()}
-    wanted = [(ratio, form) for ratio in skills for form in forms]
+    loaded = {cut: Skill.load(place) for cut, place in skills.items()}
+    wanted = [(cut, form) for cut in skills for form in forms]
 
-    def save(each: tuple[float, Form]) -> Path | None:
-        ratio, form = each
-        skill = loaded[ratio]  # another skill of this ratio has another folder
+    def save(each: tuple[Cut, Form]) -> Path | None:
+        cut, form = each
+        skill = loaded[cut]  # another skill of this cut has another folder
         try:
-            return form.save(skill, folder / form.name / f"{ratio:g}-{skill.checksum[:12]}")
+            return form.save(skill, folder / form.name / f"{name_cut(cut)}-{skill.checksum[:12]}")
         except SkipError as error:
-            log.warning("left out: ratio %g in %s: %s", ratio, form.name, error)
+            log.warning("left out: %s in %s: %s", cut, form.name, error)
             return None
 
     # Side by side, since a process of its own traces each export, on one core.
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:
         places = list(pool.map(save, wanted))
     saved = []
-    for (ratio, form), place in zip(wanted, places, strict=True):
+    for (cut, form), place in zip(wanted, places, strict=True):
         if place is not None:
-            saved.append((ratio, form, place))
+            saved.append((cut, form, place))
     return saved
 
 

@@ -33,14 +33,15 @@ from skip_exp.utils import timing
 from skip_exp.utils.console import duration
 from skip_exp.within import show
 from skip_exp.within.baselines import describe_baselines, fit_baselines
-from skip_exp.within.choose import Candidate, Split, choose, pick_shown
-from skip_exp.within.measure import measure, save_all
+from skip_exp.within.choose import Candidate, Cut, Split, choose, pick_shown
+from skip_exp.within.measure import measure, name_cut, save_all
 
 log = logging.getLogger(__name__)
 
-CUTS = (0.9, 0.7, 0.52, 0.95)  # ratios, in the order in which they are tried
-JOBS = "jobs"  # folder of the jobs, by ratio
-EXPORTS = "forms"  # folder of what forms need beside the skills, by form, ratio and skill
+RATIOS = (0.9, 0.7, 0.52)  # in the order in which they are tried
+DEEPEST = 0.9  # it is tried in half of the layers, too: nearly as fast as 95 %, and it scores more
+JOBS = "jobs"  # folder of the jobs, by cut
+EXPORTS = "forms"  # folder of what forms need beside the skills, by form, cut and skill
 CHOSEN = "chosen"  # folder of the model that is chosen
 KERNELS = "ONEDNN_PRIMITIVE_CACHE_CAPACITY"
 OF_ONE_RUN = ("calibration", "cache", "probes", "seconds")  # fields of a single job alone
@@ -63,22 +64,22 @@ def find(cfg: Config, run_job: Callable[[Config], Result]) -> Classifier:
     # Many models in one process: else oneDNN forgets kernels of one while the others answer.
     os.environ.setdefault(KERNELS, "65536")
     root, within = Path(cfg.output_dir), cast(float, cfg.prune.within)
-    uncut, fastest = prepare(at_ratio(cfg, 0.0)), cfg.prune.fastest
+    uncut, fastest = prepare(of_cut(cfg, Cut(0.0))), cfg.prune.fastest
     key, rows = digest([uncut.key, within, fastest, cfg.prune.layers])[:16], uncut.data
     select, validation = Split.of(rows, rows.select), Split.of(rows, rows.validation)
     if len({*select.labels}) == 1:  # which a constant answer fits
         why = f"the selection slice has a single label: give task.files.{SELECT} or a ratio"
         raise ConfigError("prune.within", within, why)
     write_config(cfg, key)
-    ratios = [0.0, *list_ratios(uncut, cfg.prune, CUTS)]
-    announce = Steps(len(ratios) + 2)
+    cuts = [Cut(0.0), *list_cuts(uncut, cfg.prune)]
+    announce = Steps(len(cuts) + 2)
     jobs = {}
-    for ratio in ratios:
-        announce(f"ratio {ratio:g}")
-        jobs[ratio] = run_job(at_ratio(cfg, ratio))
-    skills = {ratio: root / JOBS / f"{ratio:g}" / str(job.skill) for ratio, job in jobs.items()}
+    for cut in cuts:
+        announce(str(cut))
+        jobs[cut] = run_job(of_cut(cfg, cut))
+    skills = {cut: root / JOBS / name_cut(cut) / str(job.skill) for cut, job in jobs.items()}
     announce("baselines and exports")
-    about = read_about(skills[0.0])
+    about = read_about(skills[cuts[0]])
     baselines = fit_baselines(uncut, about, Split.of(rows, rows.train), select)
     places = save_all(skills, root / EXPORTS)
     announce("timing")
@@ -92,7 +93,7 @@ def find(cfg: Config, run_job: Callable[[Config], Result]) -> Classifier:
     show.write(frame, root, validation.metric, contended=contended)
     place = save_chosen(models[chosen], root, rows, validation)
     speedup = chosen.speed / candidates[0].speed
-    found = make_result(cfg, key, jobs[chosen.ratio], frame, speedup, contended=contended)
+    found = make_result(cfg, key, jobs[chosen.cut], frame, speedup, contended=contended)
     results.write(root, found)
     form, names = FORMS[chosen.form], [each.name for each in pick_shown(candidates, chosen)]
     told = [
@@ -143,37 +144,43 @@ class Steps:
         self.done += 1
 
 
-def at_ratio(cfg: Config, ratio: float) -> Config:
+def of_cut(cfg: Config, cut: Cut) -> Config:
     """The configuration of a job that cuts so much; uncut, nothing is tuned again.
 
     Raises:
         ConfigError: values that exclude each other.
     """
-    retune = replace(cfg.retune, enabled=cfg.retune.enabled and ratio > 0)
-    layers = cfg.prune.layers if ratio > 0 else None
+    retune = replace(cfg.retune, enabled=cfg.retune.enabled and cut.ratio > 0)
     job = replace(
         cfg,
         # One key for all, whatever is fastest.
-        prune=replace(cfg.prune, ratio=ratio, within=None, fastest="one", layers=layers),
+        prune=replace(cfg.prune, **cut._asdict(), within=None, fastest="one"),
         retune=retune,
         benchmark=replace(cfg.benchmark, enabled=False),
-        output_dir=str(Path(cfg.output_dir) / JOBS / f"{ratio:g}"),
+        output_dir=str(Path(cfg.output_dir) / JOBS / name_cut(cut)),
     )
     check_job(job)
     return job
 
 
-def list_ratios(uncut: Job, prune: PruneConfig, cuts: Sequence[float]) -> list[float]:
-    """Those of ``cuts`` that sites and layers can reach; the log says what is left out."""
+def list_cuts(uncut: Job, prune: PruneConfig) -> list[Cut]:
+    """The cuts that sites and layers can reach; the log says what is left out."""
     shapes = [shape_of(block) for block in uncut.backbone.family.blocks(uncut.backbone.model)]
     allocate.check(  # of the cuts, before the uncut model is tuned
         shapes, ratio=None, sites=prune.sites, allocation=prune.allocation, layers=prune.layers
     )
-    low, high = allocate.bounds(shapes, prune.sites, prune.layers)
-    reached = [ratio for ratio in cuts if low <= ratio <= high]
-    if left_out := [f"{ratio:g}" for ratio in cuts if ratio not in reached]:
-        reach = f"{low:.3g} to {high:.3g}, which prune.sites and prune.layers can reach"
-        log.info("left out: ratio %s, not in %s", ", ".join(left_out), reach)
+    cuts = [Cut(ratio, prune.layers) for ratio in RATIOS]
+    depth = 1 + max(shape.name.layer for shape in shapes)
+    if prune.layers is None and depth > 1:
+        cuts.insert(1, Cut(DEEPEST, depth // 2))
+    reached = []
+    for cut in cuts:
+        low, high = allocate.bounds(shapes, prune.sites, cut.layers)
+        if low <= cut.ratio <= high:
+            reached.append(cut)
+        else:
+            reach = f"prune.sites and prune.layers can reach {low:.3g} to {high:.3g}"
+            log.info("left out: %s: %s", cut, reach)
     return reached
 
 

@@ -68,7 +68,8 @@ def to_frame(lines: Sequence[Line], validation: Split) -> pd.DataFrame:
         row = {
             "model": line.model,
             "form": candidate.form if candidate else "",
-            "ratio": candidate.ratio if candidate else None,
+            "ratio": candidate.cut.ratio if candidate else None,
+            "layers": candidate.cut.layers if candidate else None,
             "select": line.select,
             "select_error": candidate.error if candidate else None,
             "validation": score,

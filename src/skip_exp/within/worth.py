@@ -13,7 +13,7 @@ from skip_exp.skill.skill import Skill
 from skip_exp.utils import console
 from skip_exp.within import show
 from skip_exp.within.baselines import describe_baselines, fit_baselines
-from skip_exp.within.choose import REFERENCE, Candidate, Split
+from skip_exp.within.choose import REFERENCE, Candidate, Cut, Split
 from skip_exp.within.measure import time_beside
 
 
@@ -32,16 +32,17 @@ def weigh(cfg: Config, skill: Skill, result: Any) -> None:
         train, select = Split.of(rows, rows.train), Split.of(rows, rows.select)
         validation = Split.of(rows, rows.validation)
         baselines = fit_baselines(job, skill.about, train, select)
-    models = [("final", "predicted", result["ratio"], skill)]
-    if result["ratio"]:  # an untrained model is as fast
+    cut = Cut(result["ratio"], cfg.prune.layers)
+    models = [("final", "predicted", cut, skill)]
+    if cut.ratio:  # an untrained model is as fast
         uncut = replace(skill, model=job.new_model().eval())
-        models.insert(0, ("dense", "dense", 0.0, uncut))
+        models.insert(0, ("dense", "dense", Cut(0.0), uncut))
     opened = [each for *_, each in models]
     speeds, contended = time_beside(opened, opened, baselines, select, validation)
     answers = pd.read_csv(Path(cfg.output_dir) / PREDICTIONS)
     lines = describe_baselines(rows, baselines, speeds[len(opened) :], select, validation)
-    for (state, column, ratio, model), speed in zip(models, speeds, strict=False):
-        each = Candidate(ratio, REFERENCE, result["select"][state], 0.0, speed.rate("one"))
+    for (state, column, cut, model), speed in zip(models, speeds, strict=False):
+        each = Candidate(cut, REFERENCE, result["select"][state], 0.0, speed.rate("one"))
         predicted, is_final = answers[column].to_numpy(), state == "final"
         made = each.name, each.select, predicted, speed, model.megabytes, each
         lines.append(show.Line(*made, is_chosen=is_final))
