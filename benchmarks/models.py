@@ -71,10 +71,11 @@ def prompted_shape(shape: str) -> SoftPromptModel:
     return prompted(backbone(config(shape)))
 
 
-def keep_at(model: SoftPromptModel, ratio: float = RATIO) -> Keep:
+def keep_at(model: SoftPromptModel, ratio: float = RATIO, layers: int | None = None) -> Keep:
     """A keep that removes ``ratio`` of the block parameters, chosen at random."""
     relevance = random.scores(model, [])
-    return allocate(relevance, shapes_of(model), ratio=ratio, sites=["ffn", "heads"])
+    shapes = shapes_of(model)
+    return allocate(relevance, shapes, ratio=ratio, sites=["ffn", "heads"], layers=layers)
 
 
 def minilm() -> Backbone:

@@ -3,18 +3,20 @@
 Example:
 
     python -m benchmarks.shapes --shapes bert_base ettin_32m --out outputs/shapes.csv
+    OMP_NUM_THREADS=1 python -m benchmarks.shapes --shapes minilm --batch 1 --lengths 16 64
 
-Every shape is timed whole and cut, in each form that this machine has: all of them take turns on
-the same batches of full texts; MiniLM's first layers beside them. The file is written after each
-shape and length. Encoders have a head on the mean; of T5 there is the encoder alone. An int8 export
-of a base shape takes a minute.
+Every shape is timed whole and cut, in all of its layers and the deepest cut also in half of them,
+in each form that this machine has. All of them take turns on the same batches of full texts;
+MiniLM's first layers beside them. There is no prompt, as in experiment=strong. Encoders have a head
+on the mean; of T5 there is the encoder alone. The file is written after each shape and length. An
+int8 export of a base shape takes a minute.
 """
 
 import argparse
 import copy
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -38,15 +40,21 @@ from skip_exp.skill.export.onnx.write import to_onnx
 from skip_exp.skill.ranges import measure_ranges
 from skip_exp.skill.rebuild import to_bf16
 from skip_exp.utils.timing import place
+from skip_exp.within.choose import Cut
 
 RATIOS = (0.52, 0.7, 0.9, 0.95)
 LAYERS = {"minilm": (3, 2, 1)}  # its first layers, beside the cuts
-LENGTHS, BATCH, PROMPT = (32, 128), 32, 4
+LENGTHS, BATCH = (32, 128), 32
+DEEPEST = 0.9  # is cut in half of the layers, too
+BLOCK = 320  # tokens that a model reads in one turn, at least: the first ones find cold caches
 SHAPES: dict[str, Any] = {  # the settings of what conf/backbone names
     "bert_base": BertConfig(),
     "roberta_base": RobertaConfig(vocab_size=50265, max_position_embeddings=514, type_vocab_size=1),
     "t5_base": T5Config(d_model=768, d_kv=64, d_ff=3072, num_layers=12, num_heads=12),
     "modernbert_base": ModernBertConfig(),
+    "ettin_17m": ModernBertConfig(
+        hidden_size=256, num_hidden_layers=7, num_attention_heads=4, intermediate_size=384
+    ),
     "ettin_32m": ModernBertConfig(
         hidden_size=384, num_hidden_layers=10, num_attention_heads=6, intermediate_size=576
     ),
@@ -61,14 +69,16 @@ def build(settings: Any) -> SoftPromptModel:
     family = FAMILIES[settings.model_type]
     kind, options = family.loaders["encoder"], family.loader_options("encoder")
     model = kind(settings) if kind is T5EncoderModel else kind.from_config(settings, **options)
-    return prompted(family.prepare(model), length=PROMPT, family=family)
+    return prompted(family.prepare(model), "none", family=family)
 
 
-def list_models(name: str) -> dict[str, SoftPromptModel]:
+def list_models(name: str, ratios: Sequence[float]) -> dict[str, SoftPromptModel]:
     """The whole model first, then its cuts, then its first layers alone."""
     models = {"uncut": build(SHAPES[name])}
-    for ratio in RATIOS:
-        models[f"{100 * ratio:g} % cut"] = cut(models["uncut"], keep_at(models["uncut"], ratio))
+    half = SHAPES[name].num_hidden_layers // 2
+    for ratio, layers in [(ratio, None) for ratio in ratios] + [(DEEPEST, half)]:
+        made = cut(models["uncut"], keep_at(models["uncut"], ratio, layers))
+        models[str(Cut(ratio, layers))] = made
     for count in LAYERS.get(name, ()):
         fewer = copy.deepcopy(SHAPES[name])
         fewer.num_hidden_layers = count
@@ -106,18 +116,27 @@ def list_calls(
     return calls
 
 
-def measure(name: str, length: int, seconds: float, folder: Path) -> list[dict[str, Any]]:
-    """A row per model and form: texts a second, and how many times the uncut model in fp32."""
-    models = list_models(name)
-    calls = list_calls(models, random_batch(models["uncut"], BATCH, length), folder)
-    times = side_by_side([*calls.values()], seconds=seconds)
+def measure(
+    name: str, length: int, batch: int, ratios: Sequence[float], seconds: float, folder: Path
+) -> list[dict[str, Any]]:
+    """A row per model and form: ms of a batch, and how many times the uncut model in fp32."""
+    models = list_models(name, ratios)
+    calls = list_calls(models, random_batch(models["uncut"], batch, length), folder)
+    repeats = max(1, BLOCK // (batch * length))
+    turns = [partial(repeat, call, repeats) for call in calls.values()]
+    times = side_by_side(turns, seconds=seconds)
     rows = []
     for i, (model, form) in enumerate(calls):
         speedup, spread = times.ratio(0, i)
-        row = {"shape": name, "length": length, "form": form, "model": model}
-        row |= {"texts_per_s": BATCH / times.median(i), "speedup": speedup, "spread": spread}
+        row = {"shape": name, "texts": batch, "length": length, "form": form, "model": model}
+        row |= {"ms": 1000 * times.median(i) / repeats, "speedup": speedup, "spread": spread}
         rows.append(row | {"contended": times.contended, **place("cpu")})
     return rows
+
+
+def repeat(call: Callable[[], object], times: int) -> None:
+    for _ in range(times):
+        call()
 
 
 def main() -> int:
@@ -129,6 +148,8 @@ def main() -> int:
     names = [name for name in SHAPES if name != "bert-tiny"]
     parser.add_argument("--shapes", nargs="+", choices=SHAPES, default=names, metavar="SHAPE")
     parser.add_argument("--lengths", nargs="+", type=int, default=LENGTHS)
+    parser.add_argument("--batch", type=int, default=BATCH, help="texts at once")
+    parser.add_argument("--ratios", nargs="+", type=float, default=RATIOS)
     parser.add_argument("--seconds", type=float, default=120.0, help="of every shape and length")
     parser.add_argument("--out", type=Path, default=Path("outputs/shapes.csv"))
     about = "folder of int8 exports, which a later run finds there (default: a temporary one)"
@@ -143,11 +164,10 @@ def main() -> int:
             exports.mkdir(parents=True, exist_ok=True)
             for length in options.lengths:
                 print(f"{name}, length {length} ...", flush=True)
-                rows += measure(name, length, options.seconds, exports)
+                sizes = length, options.batch, options.ratios
+                rows += measure(name, *sizes, options.seconds, exports)
                 pd.DataFrame(rows).to_csv(options.out, index=False, float_format="%.4g")
-    table = pd.DataFrame(rows).pivot_table(
-        "speedup", ["shape", "length", "form"], "model", sort=False
-    )
+    table = pd.DataFrame(rows).pivot_table("ms", ["shape", "length", "form"], "model", sort=False)
     print(table.round(2).to_string())
     return 0
 

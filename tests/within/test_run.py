@@ -244,7 +244,7 @@ def test_the_command_tries_every_form(
     found = pd.read_csv(folder.parent / show.CSV)
     names, (form,) = {*found["model"]}, found.loc[found["chosen"], "form"]
     check_folder(FORMS[form].open(folder), out)
-    cuts = ("uncut", "52 % cut", "70 % cut", "90 % cut", "90 % cut, 1 layers")
+    cuts = ("uncut", "52 % cut", "70 % cut", "90 % cut", "90 % cut, 1 layer")
     # A toy's 8-bit answers may be too far off: the log names the cut that is left out.
     assert {"uncut, int8", *(f"{cut}, fp32" for cut in cuts)} <= names
     assert "was it worth it?" in capsys.readouterr().out

@@ -56,7 +56,7 @@ class Cut(NamedTuple):
     def __str__(self) -> str:
         if not self.ratio:
             return "uncut"
-        kept = "" if self.layers is None else f", {self.layers} layers"
+        kept = "" if self.layers is None else f", {self.layers} layer{'s' * (self.layers > 1)}"
         return f"{100 * self.ratio:g} % cut{kept}"
 
 
