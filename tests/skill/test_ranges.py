@@ -1,11 +1,15 @@
 """The ranges of activations, from which the scales of 8-bit exports follow."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch import nn
 
 from skip_exp.skill import ranges
+from skip_exp.skill.files import read_skill, save_skill
 from skip_exp.skill.ranges import measure_ranges
+from tests.helpers.saved import save_tiny_skill
 from tests.helpers.tiny import KINDS, READOUT, tiny_model
 
 SHORT, LONG = {"input_ids": [12, 13]}, {"input_ids": [14, 15, 16, 17]}
@@ -35,3 +39,11 @@ def test_it_is_the_largest_absolute_input(monkeypatch: pytest.MonkeyPatch) -> No
     (name,) = (n for n, m in model.backbone.named_modules() if m is layer)
     assert torch.equal(found[name], expected)
     assert len(layer._forward_pre_hooks) == 1  # its own are gone
+
+
+def test_a_file_holds_ranges_that_16_bits_do_not(tmp_path: Path) -> None:
+    made = save_tiny_skill(tmp_path)
+    wide = {"some.linear": torch.tensor([1.0, 1e6])}
+    folder = save_skill(tmp_path / "wide", made.model, made.keep, made.about, wide)
+    _, tensors = read_skill(folder)
+    assert tensors["range/some.linear"].tolist() == [1, 65504]

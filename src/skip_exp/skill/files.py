@@ -32,6 +32,7 @@ from skip_exp.utils import files
 
 # Prefixes of the names of kept indices, and of the ranges that 8-bit scales follow from.
 KEEP, RANGE = "keep/", "range/"
+LARGEST = torch.finfo(torch.half).max
 
 
 def save_skill(
@@ -51,7 +52,8 @@ def save_skill(
     """
     tensors = trainable_state(model)
     tensors |= {f"{KEEP}{site}": kept.to(torch.int32) for site, kept in keep.items()}
-    tensors |= {f"{RANGE}{name}": x.half() for name, x in (ranges or {}).items()}
+    for name, x in (ranges or {}).items():
+        tensors[f"{RANGE}{name}"] = x.clamp(max=LARGEST).half()
     write_skill(folder, tensors, record.stored())
     return folder
 
