@@ -48,11 +48,10 @@ class Fixed:
 
 
 def test_small_numbers() -> None:
-    spec = SimpleNamespace(metrics=["accuracy"], outcome=OUTCOMES[False])
-    select = [{"texts": ["a"], "label": label} for label in (0, 1, 1, 1)]
-    rows: Any = SimpleNamespace(select=select, spec=spec)
-    plain: Any = Fixed(0.1, 0.9, 0.6, 0.2)
-    found = compare_rounded(plain, Fixed(0.1, 0.8, 0.4, 0.3), rows)  # type: ignore[arg-type]
+    spec: Any = SimpleNamespace(metrics=["accuracy"], outcome=OUTCOMES[False])
+    rows: Any = [{"texts": ["a"], "label": label} for label in (0, 1, 1, 1)]
+    plain, rounded = Fixed(0.1, 0.9, 0.6, 0.2), Fixed(0.1, 0.8, 0.4, 0.3)
+    found = compare_rounded(plain, rounded, spec, rows)  # type: ignore[arg-type]
     assert (found.rows, found.before, found.after, found.equal) == (4, 0.75, 0.5, 0.75)
     assert found.drift == pytest.approx((0 + 0.1 + 0.2 + 0.1) / 4)
 

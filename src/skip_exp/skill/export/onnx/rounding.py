@@ -2,12 +2,15 @@
 
 import logging
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from skip_exp.data.rows import Rows, get_labels, get_texts
+from skip_exp.config.groups import TaskConfig
+from skip_exp.data.batches import Row
+from skip_exp.data.rows import get_labels, get_texts
 from skip_exp.errors import SkipError
 from skip_exp.skill.classifier import Classifier
 from skip_exp.skill.evaluate import score_answers
@@ -76,19 +79,21 @@ def check_rounding(
             raise SkipError(f"--int8: {why}, allowed: {DRIFT}; leave out --int8") from error
         log.info("8 bits: not compared with fp32 on the job's rows: %s", error)
         return None
-    found = compare_rounded(skill, OnnxSkill.load(folder), rows)
+    found = compare_rounded(skill, OnnxSkill.load(folder), rows.spec, rows.select)
     if not found.is_allowed:
         raise SkipError(f"--int8: {found}; leave out --int8, or cut less")
     log.info("8 bits: %s", found)
     return found
 
 
-def compare_rounded(plain: Classifier, rounded: Classifier, rows: Rows) -> Rounding:
-    """Compare a skill with its 8-bit export on the selection slice. Raises SkipError."""
-    about, texts = plain.about, [list(each) for each in get_texts(rows.select)]
-    true, metric = np.array(get_labels(rows.select)), rows.spec.metrics[0]
+def compare_rounded(
+    plain: Classifier, rounded: Classifier, spec: TaskConfig, rows: Sequence[Row]
+) -> Rounding:
+    """Compare a skill with its 8-bit export on rows of its task. Raises SkipError."""
+    about, texts = plain.about, [list(each) for each in get_texts(rows)]
+    true, metric = np.array(get_labels(rows)), spec.metrics[0]
     answers = [np.array(each.probabilities(texts)) for each in (plain, rounded)]
-    before, after = (score_answers(rows.spec, each, true, about.threshold) for each in answers)
+    before, after = (score_answers(spec, each, true, about.threshold) for each in answers)
     first, second = (about.outcome.give(each, about.threshold) for each in answers)
     return Rounding(
         metric=metric,
