@@ -84,8 +84,3 @@ def test_what_costs_too_much_is_not_written(saved: Saved, tmp_path: Path) -> Non
     with pytest.raises(SkipError, match="--int8: accuracy"):
         broken.export(tmp_path / "out", "onnx", int8=True)
     assert not (tmp_path / "out").exists()
-    assert broken.export(tmp_path / "out", "onnx", int8=True, is_judged=True).is_dir()
-    for file in tmp_path.glob("*.csv"):
-        file.unlink()
-    with pytest.raises(SkipError, match="on five texts"):
-        broken.export(tmp_path / "again", "onnx", int8=True)
