@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from skip_exp.config.prune import name_goal
+from skip_exp.config.groups import name_goal
 from skip_exp.errors import SkipError
 from skip_exp.forms.base import Form
 from skip_exp.forms.registry import list_available
