@@ -4,7 +4,6 @@ import logging
 import os
 from collections.abc import Mapping, Sequence
 from io import BytesIO
-from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -128,11 +127,8 @@ def mirror(loggers: Sequence[Logger], result: Mapping[str, Any], folder: Path) -
 def _log_numbers(logger: Logger, result: Mapping[str, Any]) -> None:
     """Log a finished job's settings and numbers to TensorBoard or MLflow."""
     logger.log_hyperparams(result["config"])
-    numbers = {}
-    for name, value in results.flatten(result).items():
-        is_number = isinstance(value, Real) and not isinstance(value, bool)
-        if is_number and not name.startswith("keep_sizes/"):
-            numbers[name] = float(value)
+    fields = {n: x for n, x in results.flatten(result).items() if not n.startswith("keep_sizes/")}
+    numbers = {name: float(x) for name, x in fields.items() if type(x) in (int, float)}  # no bool
     logger.log_metrics(numbers, step=0)
     logger.save()
 
