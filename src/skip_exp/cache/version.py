@@ -6,15 +6,14 @@ their stages and count there. So do custom parts, with all methods, the custom m
 import, and the packages around these.
 """
 
+import ast
 import hashlib
+import importlib.util
 import json
 import sys
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
 from functools import cache
-from modulefinder import ModuleFinder
 from pathlib import Path
-from typing import Any
 
 from skip_exp.utils.machine import list_versions
 
@@ -87,27 +86,54 @@ def _read(file: Path) -> bytes:
 
 def _custom_files(name: str) -> list[Path]:
     """The module of a custom part, the custom modules that it imports, and their packages."""
-    finder = CustomModules(name.partition(".")[0])
-    with suppress(ImportError, SyntaxError):  # the import of the part says so by its key
-        finder.import_hook(name)
-    files = [str(getattr(each, "__file__", "")) for each in finder.modules.values()]
-    return sorted(Path(file) for file in files if file.endswith(".py"))
+    module = name
+    while "." in module and _source_of(module) is None:
+        module = module.rpartition(".")[0]
+    found, waiting = dict[str, Path](), [module]
+    while waiting:
+        module = waiting.pop()
+        source = None if module in found else _source_of(module)
+        if source is not None:  # else the import of the part says so by its key
+            found[module] = source
+            waiting += [each for each in _list_imports(module, source) if _is_custom(each, name)]
+            waiting.append(module.rpartition(".")[0])  # is imported before it
+    return sorted(found.values())
 
 
-class CustomModules(ModuleFinder):
-    """Follows imports without running them: into the part's own package, and what is no install."""
+def _list_imports(module: str, source: Path) -> Iterator[str]:
+    """Names of all that a module imports, inside its functions too: modules, or what is in them."""
+    package = module if source.name == "__init__.py" else module.rpartition(".")[0]
+    try:
+        tree = ast.parse(_read(source))
+    except SyntaxError:  # its import will say so
+        return
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            parts = package.split(".")
+            base = parts[: len(parts) - node.level + 1] if node.level else []
+            whole = ".".join([*base, *([node.module] if node.module else [])])
+            yield whole
+            yield from (f"{whole}.{alias.name}" for alias in node.names)
 
-    def __init__(self, own: str) -> None:
-        super().__init__()
-        self.own = own
 
-    def find_module(self, name: str, path: Any, parent: Any = None) -> Any:
-        if path is None and (name == ROOT or name in sys.stdlib_module_names):
-            raise ImportError(name)
-        found = super().find_module(name, path, parent)
-        is_installed = {"site-packages", "dist-packages"} & {*Path(found[1] or "").parts}
-        if path is None and is_installed and name != self.own:
-            if found[0]:
-                found[0].close()
-            raise ImportError(name)
-        return found
+@cache
+def _is_custom(module: str, part: str) -> bool:
+    """Whether a module counts by its source: of the part's own package, or not installed."""
+    package = module.partition(".")[0]
+    if package == part.partition(".")[0]:
+        return True
+    if package == ROOT or package in sys.stdlib_module_names:
+        return False
+    source = _source_of(module)
+    return source is not None and not {"site-packages", "dist-packages"} & {*source.parts}
+
+
+def _source_of(module: str) -> Path | None:
+    try:
+        spec = importlib.util.find_spec(module) if module else None
+    except Exception:  # whatever a parent package raises; the import of the part says so by its key
+        return None
+    origin = (spec.origin if spec else None) or ""
+    return Path(origin) if origin.endswith(".py") else None
