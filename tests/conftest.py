@@ -61,13 +61,15 @@ def onnx_packages() -> None:
 def quick() -> Iterator[None]:
     """Jobs of this process do without what takes longer than a phase.
 
-    They draw no picture, and the ranges of activations are of few texts.
+    They draw no picture, the ranges of activations are of few texts, and so are timings.
     """
     with pytest.MonkeyPatch.context() as patched:
         if finish := sys.modules.get("skip_exp.phases.finish"):
             patched.setattr(finish, "save_picture", lambda _, path: path.write_bytes(b"drawn"))
         if ranges := sys.modules.get("skip_exp.skill.ranges"):
             patched.setattr(ranges, "TEXTS", 32)
+        if timing := sys.modules.get("skip_exp.forms.timing"):
+            patched.setattr(timing, "SECONDS", 0.0)
         yield
 
 

@@ -105,12 +105,6 @@ def test_failed_result_of_a_config_that_tells_little(tmp_path, value):
     assert found.config == config
 
 
-def test_a_folder_that_cannot_be_written_is_one_line(tmp_path):
-    (tmp_path / "file").write_text("")
-    with pytest.raises(SkipError, match=r"output_dir=.*/file/job: "):
-        write(tmp_path / "file" / "job", done())
-
-
 def test_load_skips_the_unreadable_in_one_line(tmp_path, caplog):
     write(tmp_path / "b", done("b"))
     write(tmp_path / "a", done("a"))

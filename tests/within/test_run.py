@@ -182,7 +182,6 @@ def test_one_call_finds_a_model(
     )
     monkeypatch.setattr(run, "list_cuts", lambda *_: [Cut(0.5)])
     monkeypatch.setattr(measure, "list_available", lambda: [FORMS["fp32"]])
-    monkeypatch.setattr("skip_exp.forms.timing.SECONDS", 0.0)
     model = skip_exp.fit(data, within=1, output=out, overrides=settings)
     check_folder(model, out, show.HEAD)
     assert [job.cfg.prune.ratio for job in ran] == [0]
@@ -209,7 +208,6 @@ def test_a_given_model_is_not_tuned(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     (tmp_path / "train.csv").write_text("\n".join(["text,label", *rows]) + "\n")
     monkeypatch.setattr(run, "list_cuts", lambda *_: [])
     monkeypatch.setattr(measure, "list_available", lambda: [FORMS["fp32"]])
-    monkeypatch.setattr("skip_exp.forms.timing.SECONDS", 0.0)
     given, out = classifier("bert"), tmp_path / "out"
     model = skip_exp.compress(
         given,

@@ -16,7 +16,6 @@ from tests.helpers.toy import SMALL, save_toy
 def test_a_cut_model_is_judged_beside_baselines(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("skip_exp.forms.timing.SECONDS", 0.0)
     frames: list[pd.DataFrame] = []
 
     def judge(frame: pd.DataFrame, **options: Any) -> list[str]:

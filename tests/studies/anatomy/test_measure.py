@@ -18,16 +18,12 @@ from skip_exp.pruning.allocate import allocate
 from skip_exp.report.tables import pipe_rows
 from studies.anatomy import pictures
 from studies.anatomy.measure import (
-    CONTROL,
-    FRACTIONS,
     Options,
-    ablation,
     calibration_error,
     causal,
     overlaps,
 )
 from studies.anatomy.neurons import draw, invert, overlap, reverse
-from studies.anatomy.pictures import areas
 from tests.helpers.tiny import tiny_batch, tiny_model
 
 UNITS = 20
@@ -118,24 +114,6 @@ def test_overlap_of_disjoint_and_of_equal_tasks(tasks):
     assert found["a", 1, "b", 1] == pytest.approx(-1.25 / 3.75)
     assert found["a", 1, "a", 1] == found["a", 1, "a", 2] == 1
     assert [r["overlap"] for r in rows if r["between"] == "samples"] == [1, 1, 1]
-
-
-def test_curves_of_a_known_task(tasks):
-    table = pd.DataFrame(ablation(tasks[:1], Options()))
-    assert table["removed"].between(0, 0.65).all()  # of all parameters; only the FFNs are cut
-    asked = (0.0, *FRACTIONS)  # of the FFNs
-    table["asked"] = [*asked] * (len(table) // len(asked))
-    curves = table.set_index(["by", "first", "asked"])["score"]
-    own = curves["activation_gradient"]
-    for removed in (0.1, 0.2, 0.3, 0.5, 0.7):  # fifteen of twenty units do nothing
-        assert own["least", removed] == pytest.approx(1)
-    assert own["least", 0.9] < 1
-    for removed in (0.3, 0.5, 0.7, 0.9):  # the five are gone
-        assert own["most", removed] == pytest.approx(own["most", 0.9]) and own["most", 0.9] < 1
-    assert curves[CONTROL]["least", 0.7] < 1
-    found = areas(table).set_index("by")["area"]
-    assert found["activation_gradient"] > found[CONTROL]
-    assert found["activation_gradient"] > 0.1
 
 
 def test_calibration_error_by_hand():
