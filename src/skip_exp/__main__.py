@@ -9,19 +9,16 @@ import os
 import re
 import signal
 import sys
-import textwrap
 from argparse import ArgumentError
 from collections.abc import Sequence
-from functools import cache
 
 import hydra
-from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException
 from hydra.main import get_args_parser  # type: ignore[attr-defined]
 
 from skip_exp import __version__
 from skip_exp.config import schema as config
-from skip_exp.config.compose import explain, quote_separator
+from skip_exp.config.compose import explain, list_choices, quote_separator
 from skip_exp.errors import did_you_mean
 from skip_exp.sweep import finish, run
 from skip_exp.sweep.finish import STARTED
@@ -133,18 +130,6 @@ def with_overrides_first(arguments: Sequence[str]) -> list[str]:
     for override in given.overrides:
         flags.remove(override)
     return [*given.overrides, *flags]
-
-
-def list_choices(group: str) -> str:
-    """The choices of a configuration group in lines of at most 100 characters, for the help."""
-    return _list_choices(group, str(GlobalHydra.instance().config_loader().get_search_path()))
-
-
-@cache  # by where they are looked for: each of a sweep's compositions resolves the help
-def _list_choices(group: str, search_path: str) -> str:
-    names = GlobalHydra.instance().config_loader().get_group_options(group)
-    lines = textwrap.wrap(", ".join(names), 80)
-    return f"\n{' ' * 18}".join(lines)
 
 
 config.register_resolver("choices", list_choices, replace=True)
