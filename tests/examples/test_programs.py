@@ -1,11 +1,10 @@
-"""The notebook, its cells in order; the programs for Ray Data and Spark."""
+"""The notebook, its cells in order; an ONNX export in Node and in a headless Chromium."""
 
 import json
 import os
 import re
 import shutil
 import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from functools import partial
@@ -15,7 +14,6 @@ from queue import Queue
 from typing import Any
 
 import matplotlib
-import pandas as pd
 import pytest
 
 from skip_exp import OnnxSkill, Skill
@@ -50,53 +48,6 @@ def test_every_cell_runs(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
     assert re.search(r"^final +[\d.]+ % accuracy$", printed, re.MULTILINE)
     assert re.search(r"^the skill: \d+ kB$", printed, re.MULTILINE)
     assert "'model.safetensors'" in printed
-
-
-ROWS = 20_000
-BAD = (0, 7, 12_345)  # rows without a text
-
-
-@pytest.fixture(scope="module")
-def folder(onnx_packages: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny skill's ONNX export, and the rows, which have a label of their own."""
-    place = tmp_path_factory.mktemp("engines")
-    skill = Skill.load(save_tiny_skill(place / "skill").folder)
-    skill.export(place / "onnx", "onnx")
-    words = ("the film is warm", "a dull plot", "very funny and long", "bad")
-    texts: list[str | None] = [f"{words[i % 4]} w{i % 30}" for i in range(ROWS)]
-    for number in BAD:
-        texts[number] = None
-    rows = pd.DataFrame({"id": range(ROWS), skill.about.text[0]: texts, "label": "kept"})
-    rows.to_parquet(place / "rows.parquet")
-    return place
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("example", "package"), [("ray_data", "ray.data"), ("spark", "pyspark")])
-def test_every_row_comes_back_in_order(folder: Path, example: str, package: str) -> None:
-    pytest.importorskip(package)
-    if example == "spark" and not shutil.which("java"):
-        pytest.skip("Spark needs a Java runtime")
-    command = [
-        sys.executable,
-        str(ROOT / f"examples/{example}.py"),
-        "onnx",
-        "rows.parquet",
-        example,
-    ]
-    done = subprocess.run(command, cwd=folder, env=os.environ, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    parts = sorted((folder / example).glob("*.parquet"))
-    found = pd.concat([pd.read_parquet(part) for part in parts], ignore_index=True)
-    given = pd.read_parquet(folder / "rows.parquet")
-    assert [*found.columns] == [*given.columns, "predicted", "probability", "error"]
-    assert found["id"].tolist() == given["id"].tolist()
-    assert tuple(found.index[found["error"].notna()]) == BAD
-    assert found["predicted"].isna().sum() == found["probability"].isna().sum() == len(BAD)
-    sample = found.drop(index=[*BAD]).iloc[::500]
-    expected = OnnxSkill.load(folder / "onnx").annotate(sample[[*given.columns]])
-    assert [*sample["predicted"]] == [*expected["predicted"]]
-    assert [*sample["probability"]] == pytest.approx([*expected["probability"]], abs=1e-5)
 
 
 # The last is longer than the skill's 24 tokens: transformers.js cuts its last special token, too.

@@ -191,17 +191,6 @@ def test_trouble_with_wandb_costs_a_warning(
     assert summary(tmp_path)["summary"]["keep"]["_type"] == "image-file"  # the others are there
 
 
-def test_disabled_is_no_trouble(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setattr(runs, "find_mode", lambda _: "disabled")
-    caplog.set_level("INFO")
-    loggers = build.build_loggers(job(tmp_path))
-    fit(loggers, "tune")
-    show(loggers, tmp_path)
-    assert "W&B" not in caplog.text and not (tmp_path / "wandb").exists()
-
-
 def test_jobs_that_fail_or_are_interrupted_are_failed_runs(cli: Cli, tmp_path: Path) -> None:
     def ends(cfg: Any) -> None:
         build.build_loggers(cfg)

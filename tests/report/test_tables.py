@@ -186,17 +186,6 @@ def paths(svg, colour):
     return [re.findall(r"[ML] ([\d.]+) ([\d.]+)", line) for line in lines if line]
 
 
-def test_colours_are_those_of_the_page_and_drawings_repeat():
-    found = cells([result(backbone="a & <b>")])
-    ((title, svg),), _ = figures.tradeoff(found)
-    assert title == "sst2" and "accuracy, % against speed-up, times dense" in svg
-    assert "var(--c0)" in svg and figures.INK["c0"] not in svg
-    assert "<g id=" not in svg and "clip-path" not in svg and "http" not in svg
-    assert figures.tradeoff(found) == ([(title, svg)], {"a & <b>": figures.STYLES[0]})
-    ((title, svg),), _ = figures.pruning(found)
-    assert title == "sst2 · a & <b>" and 'aria-label="sst2 · a &amp; &lt;b&gt;: ' in svg
-
-
 def test_paths_of_pruning_start_from_dense_at_zero():
     scores = {"name": "accuracy", "dense": 0.8, "pruned": 0.5, "final": 0.7}
     shown, legend = drawn(figures.pruning, result(metric=scores))

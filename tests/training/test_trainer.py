@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import CSVLogger
 from sklearn.linear_model import LogisticRegression
 from torch.utils.data import DataLoader
@@ -121,17 +120,6 @@ def test_the_selection_slice_is_scored_over_its_rows_whatever_the_batches() -> N
     assert scores.keys() == {"accuracy", "f1"}
     assert scores["accuracy"] == pytest.approx(float(right))
     torch.testing.assert_close(scored, logits)  # in the loader's order
-
-
-def test_a_callback_acts_in_a_pass_without_rows() -> None:
-    model, smaller = tiny_model(), tiny_model()
-
-    class Replacing(Callback):
-        def setup(self, trainer: L.Trainer, pl_module: Any, stage: str) -> None:
-            assert pl_module.model is model
-            pl_module.model = smaller
-
-    assert trainers.act_between(QUIET, model, Replacing()) is smaller
 
 
 @pytest.mark.parametrize("train", ["lora", "bias", "layers", "full"])
