@@ -3,12 +3,11 @@
     python -m studies.evidence --tasks sst2 cola --seeds 1
     python -m studies.evidence --recipe strong --tasks cr --seeds 1 2 --ratios 0.7 0.9
     python -m studies.evidence --recipe strong --freeze    # then commit results/strong.json
-    python -m studies.evidence --table --rows studies/results/default.csv
+    python -m studies.evidence --recipe strong --table
 
 Choices are made on the selection slices of development tasks. A confirmation task runs only where
 the settings are those of the committed ``results/RECIPE.json``, and the work tree is clean. Every
-job adds its row to ``results/RECIPE.csv``. The jobs in results/default.csv are of the recipe
-``strong`` beside a prefix of four tokens. Data is read from the folder in SKIP_EXP_DATA.
+job adds its row to ``results/RECIPE.csv``. Data is read from the folder in SKIP_EXP_DATA.
 """
 
 import argparse
@@ -38,9 +37,8 @@ TITLES = {
     **{"clinc150": "CLINC150", "irony": "irony", "cr": "CR", "mpqa": "MPQA"},
     "sst2_full": "SST-2, all rows",
 }
-DEVELOPMENT = ["sst2", "mrpc", "cola", "rte", "banking77"]
-CONFIRMATION, APART = ["clinc150", "irony", "cr", "mpqa"], ["sst2_full"]
-FROZEN = ["clinc150", "irony", "mpqa"]  # what a recipe scores after its commit
+DEVELOPMENT = ["sst2", "mrpc", "cola", "rte", "banking77", "cr"]
+CONFIRMATION, APART = ["clinc150", "irony", "mpqa"], ["sst2_full"]
 FILES = [
     "+task.files.train=${data.dir}/sst2_full/train.jsonl",
     "+task.files.validation=${data.dir}/sst2/validation.jsonl",
@@ -79,7 +77,7 @@ def main() -> int:
         content = json.dumps(frozen, indent=1) + "\n"
         (RESULTS / f"{asked.recipe}.json").write_text(content, encoding="utf-8")
         return 0
-    if set(asked.tasks) & set(FROZEN):
+    if set(asked.tasks) & set(CONFIRMATION):
         check_frozen(asked.recipe)
     out = asked.out / asked.recipe
     for seed in asked.seeds:

@@ -4,6 +4,7 @@ Accuracy against the fraction that is cut, means over seeds. Bars are standard e
 validation rows.
 """
 
+from itertools import product
 from pathlib import Path
 
 import pandas as pd
@@ -12,12 +13,9 @@ from matplotlib.figure import Figure
 from studies.evidence import RESULTS, TITLES
 
 ROWS = {"sst2": 872, "banking77": 3080, "cr": 775}  # of each validation split
-LINES = (  # recipe, task, mark, colour, and how far the label is moved
-    ("strong", "cr", "s", "#0b6e4f", -0.9),
-    ("skip", "banking77", "o", "#3d5a80", 0.9),
-    ("skip", "cr", "o", "#b5532d", 0.0),
-    ("skip", "sst2", "o", "#7a4e9c", 0.0),
-)
+COLOURS = {"banking77": "#3d5a80", "cr": "#b5532d", "sst2": "#7a4e9c"}
+STYLES = {"strong": "s-", "skip": "o--"}
+MOVED = {("strong", "cr"): -0.9, ("skip", "banking77"): 0.9}  # labels that would touch
 
 
 def read_scores(rows: pd.DataFrame, task: str) -> "pd.Series[float]":
@@ -31,11 +29,12 @@ def draw() -> Figure:
     figure = Figure(figsize=(5.2, 3.6), layout="constrained")
     axes = figure.add_subplot(xlabel="attention and feed-forward weights cut, %")
     axes.set_title("accuracy on validation, %", loc="left", fontsize=12)
-    for recipe, task, mark, colour, moved in LINES:
+    for (recipe, style), (task, colour) in product(STYLES.items(), COLOURS.items()):
         scores = read_scores(pd.read_csv(RESULTS / f"{recipe}.csv"), task)
         errors = (scores * (100 - scores) / ROWS[task]) ** 0.5
-        axes.errorbar(100 * scores.index, scores, errors, fmt=f"{mark}-", color=colour, lw=2)
+        axes.errorbar(100 * scores.index, scores, errors, fmt=style, color=colour, lw=2)
         name, last = f"{recipe}, {TITLES[task]}", scores.iloc[-1]
+        moved = MOVED.get((recipe, task), 0.0)
         axes.annotate(name, (93, last + moved), color=colour, va="center", fontsize=12)
     axes.set_xlim(-3, 148)
     axes.set_xticks([0, 52, 70, 90])
