@@ -10,12 +10,11 @@ from benchmarks.models import extra, load_task, minilm, prompted, task_name
 from benchmarks.tables import Options, Reach, Row
 from benchmarks.timing import compare, peak_memory, side_by_side
 from skip_exp.attribution import activation_gradient, integrated_gradients
-from skip_exp.attribution.aggregate import Totals
-from skip_exp.attribution.observe import Tap, logits, taps, token_mask
+from skip_exp.attribution.observe import Tap, Totals, logits, taps, token_mask
 from skip_exp.attribution.target import true_label
 from skip_exp.data.batches import Batch
 from skip_exp.data.module import TextDataModule
-from skip_exp.models.sites import Relevance
+from skip_exp.models.family import Relevance
 from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.utils.timing import best_device
 
@@ -93,7 +92,7 @@ def integrated(
     theirs(1)
     times = side_by_side([ours, theirs], seconds=0.0, least=2, warm_up=False, inference=False)
     name, setting = "integrated gradients", f"{setting}, {steps} steps"
-    layers, faster = len(model.attention_blocks()), Reach(low=1.5)
+    layers, faster = len(model.attentions()), Reach(low=1.5)
     our_peak, their_peak = peak_memory(ours), peak_memory(theirs)
     ratio = their_peak / our_peak if our_peak else None
     figures = (our_peak, their_peak, "MB", ratio)

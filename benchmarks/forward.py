@@ -6,9 +6,8 @@ from benchmarks.masked import zero
 from benchmarks.models import keep_at, prompted_shape
 from benchmarks.tables import Options, Reach, Row
 from benchmarks.timing import compare, side_by_side
-from skip_exp.models.shapes import flops, random_batch
 from skip_exp.models.soft_prompt import SoftPromptModel
-from skip_exp.models.surgery import cut
+from skip_exp.models.surgery import cut, flops, random_batch
 from skip_exp.utils.timing import best_device
 
 TITLE = "Final model against dense model"

@@ -3,9 +3,9 @@
 import torch
 from torch import nn
 
-from skip_exp.models.shapes import shape_of
-from skip_exp.models.sites import Keep
+from skip_exp.models.family import Keep
 from skip_exp.models.soft_prompt import SoftPromptModel
+from skip_exp.models.surgery import shape_of
 
 
 def zero(model: SoftPromptModel, keep: Keep) -> SoftPromptModel:

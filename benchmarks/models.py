@@ -17,11 +17,10 @@ from skip_exp.data.rows import Rows
 from skip_exp.data.sources import load_rows
 from skip_exp.errors import SkipError
 from skip_exp.models.families import FAMILIES
-from skip_exp.models.family import Family, HFModel
+from skip_exp.models.family import Family, HFModel, Keep
 from skip_exp.models.readouts import HeadReadout
-from skip_exp.models.shapes import shapes_of
-from skip_exp.models.sites import Keep
 from skip_exp.models.soft_prompt import SoftPromptModel
+from skip_exp.models.surgery import shapes_of
 from skip_exp.phases.build import draw_weights, new_prompt
 from skip_exp.pruning.allocate import allocate
 

@@ -32,13 +32,12 @@ from benchmarks.timing import side_by_side
 from skip_exp.data.batches import Row
 from skip_exp.forms.registry import list_available
 from skip_exp.models.families import FAMILIES
-from skip_exp.models.shapes import random_batch
 from skip_exp.models.soft_prompt import SoftPromptModel
-from skip_exp.models.surgery import cut
+from skip_exp.models.surgery import cut, random_batch
 from skip_exp.skill.export.onnx.runtime import INPUTS, runner
 from skip_exp.skill.export.onnx.write import to_onnx
+from skip_exp.skill.files import to_bf16
 from skip_exp.skill.ranges import measure_ranges
-from skip_exp.skill.rebuild import to_bf16
 from skip_exp.utils.timing import place
 from skip_exp.within.choose import Cut
 

@@ -22,11 +22,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
 from skip_exp import pipeline
-from skip_exp.models.shapes import shapes_of, site_sizes
 from skip_exp.models.soft_prompt import SoftPromptModel
-from skip_exp.models.surgery import cut
+from skip_exp.models.surgery import cut, shapes_of, site_sizes
 from skip_exp.models.trained import train_only
-from skip_exp.phases import fit, job, tune
+from skip_exp.phases import fit, job
 from skip_exp.skill.export.huggingface import to_huggingface
 from tests.attribution.test_every_method import METHODS, method
 from tests.helpers.saved import save_backbone
@@ -209,7 +208,7 @@ JOBS: list[tuple[str, str, list[str]]] = [
     ("bert", "head", []),
     ("roberta", "mlm", ["prompt=input", "tune.train=full"]),
     ("modernbert", "head", ["retune.copies=1"]),
-    ("t5", "seq2seq", ["prompt.decoder=true", "attribution=integrated_gradients"]),
+    ("t5", "seq2seq", ["attribution=integrated_gradients"]),
     ("t5_gated", "head", ["attribution=fisher"]),
 ]
 
@@ -226,7 +225,7 @@ def test_a_whole_job(
     more = [*more, "tune.dropout=false", "cache.dir=null"]
     here = pipeline.run(toy_job(toy, tmp_path, "here", *more))
     monkeypatch.setattr(SingleDeviceStrategy, "root_device", property(lambda _: DEVICE))
-    for module in (fit.trainers, job, tune):
+    for module in (fit.trainers, job):
         monkeypatch.setattr(module, "root_device", lambda _: DEVICE)
     monkeypatch.setattr(CPUAccelerator, "setup_device", lambda *_: None)
     with elsewhere():

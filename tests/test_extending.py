@@ -20,7 +20,7 @@ from skip_exp.cache.store import stage_key
 from skip_exp.cache.version import part_code
 from skip_exp.config import schema
 from skip_exp.errors import SkipError
-from skip_exp.models.sites import Site
+from skip_exp.models.family import Site
 from skip_exp.models.trained import skill_parameters
 from skip_exp.phases.job import Job
 from skip_exp.phases.prepare import method_of, prepare

@@ -16,10 +16,10 @@ from skip_exp import pipeline
 from skip_exp.config.schema import Config
 from skip_exp.errors import SkipError
 from skip_exp.models.surgery import cut
-from skip_exp.phases import retune
+from skip_exp.phases import fit
 from skip_exp.phases.build import phase_seed
+from skip_exp.phases.fit import tune
 from skip_exp.phases.prepare import prepare
-from skip_exp.phases.tune import tune
 from skip_exp.results import PREDICTIONS
 from skip_exp.skill.skill import Skill
 from skip_exp.utils.machine import processor
@@ -157,8 +157,8 @@ def test_the_teacher_is_the_dense_model_once(job: Make, monkeypatch: pytest.Monk
     texts, train = asked.taught.value, len(asked.data.train)
     assert len(texts) == 2 * train
     arguments = {"dense": dense, "data": asked.dense_arguments["data"], "texts": asked.taught}
-    monkeypatch.setattr(retune, "ask", lambda *_: pytest.fail("answered again"))
-    teacher = asked.cache.stage(retune.ask_teacher, asked.trainer, **arguments).tensors["logits"]
+    monkeypatch.setattr(fit, "ask", lambda *_: pytest.fail("answered again"))
+    teacher = asked.cache.stage(fit.ask_teacher, asked.trainer, **arguments).tensors["logits"]
     assert teacher.shape == (2 * train, 2)
     for place in (3, train + 3):
         inputs = torch.tensor([texts[place]["input_ids"]])

@@ -8,9 +8,8 @@ from collections.abc import Iterable
 
 import torch
 
-from skip_exp.attribution.aggregate import Totals
-from skip_exp.attribution.observe import Batch, logits, observe, taps, token_mask
-from skip_exp.models.sites import Relevance
+from skip_exp.attribution.observe import Batch, Totals, logits, observe, taps, token_mask
+from skip_exp.models.family import Relevance
 from skip_exp.models.soft_prompt import SoftPromptModel
 
 

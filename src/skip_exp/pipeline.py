@@ -12,16 +12,12 @@ from skip_exp import results
 from skip_exp.cache.store import JOB_STAGE, Entry, unpack_files
 from skip_exp.config.schema import Config
 from skip_exp.logger.build import mirror
-from skip_exp.phases.attribute import attribute
-from skip_exp.phases.benchmark import benchmark
 from skip_exp.phases.finish import add_scores, begin_result, finish
+from skip_exp.phases.fit import retune, tune
 from skip_exp.phases.job import Job
+from skip_exp.phases.measure import benchmark, shift_labels, test
 from skip_exp.phases.prepare import prepare
-from skip_exp.phases.prune import log_reached, prune
-from skip_exp.phases.retune import retune
-from skip_exp.phases.search import search
-from skip_exp.phases.test import shift_labels, test
-from skip_exp.phases.tune import tune
+from skip_exp.phases.prune import attribute, log_reached, prune, search
 from skip_exp.results import Result
 from skip_exp.utils import files
 from skip_exp.utils.console import allow_bars, interrupts
@@ -112,24 +108,22 @@ def run_phases(job: Job, clock: Clock) -> Entry:
             ratio, result.probes, is_quiet = search(job, dense, relevance)
     with clock("prune"):
         seed = job.seed("prune")
-        pruned = prune(job.trainer, dense.value, relevance.value, settings, ratio, seed)
-        log_reached(dense.value, pruned, ratio)
+        pruned, keep = prune(job.trainer, dense.value, relevance.value, settings, ratio, seed)
+        log_reached(dense.value, pruned, keep, ratio)
     with clock("retune"):
-        final, epochs, timed_out = retune(job, dense, pruned.model, job.loggers)
+        final, epochs, timed_out = retune(job, dense, pruned, job.loggers)
     with clock("test"):
-        scored = test(job, dense, pruned.model, final)
+        scored = test(job, dense, pruned, final)
         add_scores(job, result, scored)
         if shift := scored["final"].values["shift"]:
             final = shift_labels(final, shift)
     result.ratio, result.epochs = ratio, epochs
-    whole = job.whole(dense.value)
     return finish(
         job,
         result,
         dense=dense.value,
         final=final,
-        whole=whole,
-        keep=pruned.keep,
+        keep=keep,
         scored=scored,
         is_lasting=relevance.keep and is_quiet and not timed_out,
     )

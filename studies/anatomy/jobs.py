@@ -24,16 +24,13 @@ from skip_exp.config.together import job_config
 from skip_exp.data.batches import Row
 from skip_exp.data.module import TextDataModule, draw_rows
 from skip_exp.errors import SkipError
-from skip_exp.models.shapes import shapes_of, site_sizes
-from skip_exp.models.sites import Keep, Relevance
+from skip_exp.models.family import Keep, Relevance
 from skip_exp.models.soft_prompt import SoftPromptModel
-from skip_exp.models.surgery import cut
-from skip_exp.phases.attribute import attribute
-from skip_exp.phases.fit import ask
+from skip_exp.models.surgery import cut, shapes_of, site_sizes
+from skip_exp.phases.fit import ask, retune, tune
 from skip_exp.phases.job import Job
 from skip_exp.phases.prepare import method_of, prepare
-from skip_exp.phases.retune import retune
-from skip_exp.phases.tune import tune
+from skip_exp.phases.prune import attribute
 from skip_exp.pruning.allocate import allocate
 from skip_exp.results import Result
 from skip_exp.skill.skill import Skill

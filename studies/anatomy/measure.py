@@ -15,9 +15,8 @@ import torch
 from torch import Tensor
 from torchmetrics.functional.classification import multiclass_calibration_error
 
-from skip_exp.models.shapes import block_parameters
-from skip_exp.models.sites import Keep, Relevance, Site
-from skip_exp.models.surgery import cut
+from skip_exp.models.family import Keep, Relevance, Site
+from skip_exp.models.surgery import block_parameters, cut
 from studies.anatomy.jobs import Subject
 from studies.anatomy.neurons import draw, invert, overlap, pick, reverse
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 import torch
 
-from skip_exp.models.sites import Keep, Relevance, Site
+from skip_exp.models.family import Keep, Relevance, Site
 
 Sizes = Mapping[Site, int]  # the number of neurons of each site
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from skip_exp.models.sites import Keep
+from skip_exp.models.family import Keep
 from skip_exp.utils.machine import git_commit
 from studies.anatomy.jobs import Subject
 from studies.anatomy.measure import CONTROL, Row

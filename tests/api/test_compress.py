@@ -247,7 +247,11 @@ def test_an_own_export_is_a_dense_model(
 
 @pytest.mark.parametrize(
     "own",
-    [("tune.train=lora", "tune.rank=4"), ("backbone.readout=mlm", "task.words=[dull,warm]")],
+    [
+        ("tune.train=lora", "tune.rank=4"),
+        ("tune.train=bias", "tune.bias_lr=0.01"),
+        ("backbone.readout=mlm", "task.words=[dull,warm]"),
+    ],
 )
 def test_an_own_skill_keeps_its_rank_and_its_words(
     own: tuple[str, str], tmp_path: Path, rows: Path, compress: Compress
@@ -259,6 +263,8 @@ def test_an_own_skill_keeps_its_rank_and_its_words(
     assert not uncut.result["config"]["retune"]["enabled"]  # what is not cut needs no repair
     same = compress(uncut.folder, None, "retune.enabled=false", ratio=0)
     assert same.predict(TEXTS) == uncut.predict(TEXTS)
+    small = compress(uncut.folder, None, ratio=0.4)
+    assert small.result["metric"]["dense"] == uncut.result["metric"]["final"]
 
 
 def test_classes_that_are_numbers(rows: Path, compress: Compress) -> None:

@@ -15,11 +15,10 @@ from skip_exp.attribution import (
     skill_neuron,
     taylor,
 )
-from skip_exp.attribution.aggregate import Totals
-from skip_exp.attribution.observe import Tap
+from skip_exp.attribution.observe import Tap, Totals
 from skip_exp.attribution.target import true_label
 from skip_exp.errors import ConfigError, SkipError
-from skip_exp.models.sites import Sublayer
+from skip_exp.models.family import Sublayer
 from tests.helpers.hand import BATCH, S, TwoUnits, texts
 from tests.helpers.tiny import tiny_batch, tiny_model
 

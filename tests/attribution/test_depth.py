@@ -3,8 +3,7 @@
 import pytest
 
 from skip_exp.attribution import depth
-from skip_exp.models.shapes import shapes_of
-from skip_exp.models.surgery import cut
+from skip_exp.models.surgery import cut, shapes_of
 from skip_exp.pruning.allocate import allocate
 from tests.helpers import tiny
 from tests.helpers.tiny import KINDS, READOUT, tiny_model

@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 from skip_exp.attribution import random
 from skip_exp.callbacks.between import check_relevance
 from skip_exp.config import schema as config
-from skip_exp.models.sites import Site
+from skip_exp.models.family import Site
 from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.models.surgery import cut
 from tests.helpers.tiny import KINDS, tiny_batch, tiny_model

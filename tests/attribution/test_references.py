@@ -10,18 +10,17 @@ from skip_exp.attribution import (
     integrated_gradients,
     taylor,
 )
-from skip_exp.attribution.aggregate import over_tokens
 from skip_exp.attribution.observe import (
     logits,
     observe,
+    over_tokens,
     products,
     replace_activation,
     taps,
 )
 from skip_exp.attribution.target import true_label
-from skip_exp.models.family import AttentionBlock, FfnBlock
-from skip_exp.models.shapes import shape_of
 from skip_exp.models.soft_prompt import SoftPromptModel
+from skip_exp.models.surgery import shape_of
 from tests.helpers.tiny import KINDS, READOUT, tiny_batch, tiny_model
 from tests.helpers.toy import rarely
 
@@ -39,7 +38,7 @@ def test_raw_outputs_are_those_of_the_projections(kind: str) -> None:
     ours = activation_gradient.scores(model, [batch], tokens="sum", at="linears")
     blocks = {b.name: b for b in model.blocks()}
     ffn, own = blocks["encoder.1.ffn"], blocks["encoder.1.self"]
-    linears = [*own.attention.projections(), *ffn.up]
+    linears = [*own.inner, *ffn.inner]
     outputs: list[Tensor] = []
     handles = [
         linear.register_forward_hook(lambda _m, _i, out: outputs.append(out)) for linear in linears
@@ -97,8 +96,7 @@ def test_captum_gives_the_same_gradients(kind: str) -> None:
     for block in model.blocks():
         if not block.name.startswith("encoder"):
             continue
-        layer = block.down if isinstance(block, FfnBlock) else block.output
-        method = captum.LayerGradientXActivation(probability, layer)
+        method = captum.LayerGradientXActivation(probability, block.output)
         theirs = method.attribute(start, attribute_to_layer_input=True)
         total = (theirs * mask).sum(1).mean(0).detach()
         total = total.view(shape_of(block).units, -1).sum(1)
@@ -108,7 +106,7 @@ def test_captum_gives_the_same_gradients(kind: str) -> None:
 @pytest.mark.parametrize("kind", ["bert", "modernbert", "t5_gated"])
 def test_fisher_is_the_gradient_of_real_masks(kind: str) -> None:
     """One mask at a time on what a cut removes (as in tests/models/test_exactness.py)."""
-    model, batch = tiny_model(kind, "prefix", READOUT[kind], decoder=True), tiny_batch(kind, rows=3)
+    model, batch = tiny_model(kind, "prefix", READOUT[kind]), tiny_batch(kind, rows=3)
     ours = fisher.scores(model, [batch])
     for tap in taps(model).values():
         site, expected = tap.sublayer.site, 0
@@ -144,14 +142,14 @@ def changes_of(model: SoftPromptModel) -> dict[str, torch.Tensor]:
     """(w * dL/dw)^2 per neuron from the gradients that are in the model's weights now."""
     found = {}
     for block in model.blocks():
-        if not isinstance(block, AttentionBlock):
-            into = [(up.weight * up.weight.grad).square().sum(1) for up in block.up]
-            into += [(u.bias * u.bias.grad).square() for u in block.up if u.bias is not None]
-            out = (block.down.weight * block.down.weight.grad).square().sum(0)
+        if block.attention is None:
+            into = [(up.weight * up.weight.grad).square().sum(1) for up in block.inner]
+            into += [(u.bias * u.bias.grad).square() for u in block.inner if u.bias is not None]
+            out = (block.output.weight * block.output.weight.grad).square().sum(0)
             found[block.name] = sum(into) + out
             continue
         heads, rows = block.attention.heads, []
-        for linear in block.attention.projections():
+        for linear in block.inner:
             change = (linear.weight * linear.weight.grad).square().sum(1)
             if linear.bias is not None:
                 change = change + (linear.bias * linear.bias.grad).square()

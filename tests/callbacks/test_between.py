@@ -12,8 +12,8 @@ from torch.utils.data import DataLoader
 from skip_exp.attribution import activation_gradient, random
 from skip_exp.callbacks.between import AttributionCallback, PruningCallback
 from skip_exp.errors import ConfigError
-from skip_exp.models.shapes import block_parameters, shapes_of, site_sizes
 from skip_exp.models.soft_prompt import SoftPromptModel
+from skip_exp.models.surgery import block_parameters, shapes_of, site_sizes
 from tests.helpers.tiny import tiny_batch, tiny_model
 
 BATCHES = [tiny_batch(seed=seed) for seed in range(3)]

@@ -14,10 +14,9 @@ import pytest
 from skip_exp import results
 from skip_exp.commands.results import benchmark, retime
 from skip_exp.config.schema import BenchmarkConfig
-from skip_exp.models.shapes import flops
-from skip_exp.models.surgery import cut
-from skip_exp.phases import benchmark as phase
-from skip_exp.phases.benchmark import compare
+from skip_exp.models.surgery import cut, flops
+from skip_exp.phases import measure as phase
+from skip_exp.phases.measure import compare
 from skip_exp.utils import timing
 from skip_exp.utils.files import machine_lock
 from skip_exp.utils.timing import interleave
@@ -56,15 +55,7 @@ def test_flops_of_linears_and_attention() -> None:
     """Two per weight and token, and two per score and per weighted value."""
     model = tiny_model()
     tokens, keys = 6, 6 + 4
-    linears = sum(
-        linear.weight.numel()
-        for block in model.blocks()
-        for linear in (
-            (*block.up, block.down)
-            if hasattr(block, "up")
-            else (*block.attention.projections(), block.output)
-        )
-    )
+    linears = sum(linear.weight.numel() for block in model.blocks() for linear in block.linears())
     attention = 2 * 2 * (2 * 24 * tokens * keys)  # layers x (scores, values) x 2 H T S
     readout = 2 * 24 * 3
     assert flops(model, tokens) == 2 * tokens * linears + attention + readout

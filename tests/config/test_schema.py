@@ -273,9 +273,6 @@ prompt.kind=softer
 prompt.kind=none tune.train=prompt
 prompt.kind=none backbone=t5_mini experiment=readout
 prompt.kind=none backbone=t5_mini tune.train=none retune.train=prompt_readout
-prompt.decoder=true
-prompt.decoder=true backbone=t5_mini backbone.readout=head
-prompt.decoder=true backbone=t5_mini prompt=input
 prompt.init=random
 data.max_length=2
 data.max_length=100001

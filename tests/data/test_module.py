@@ -61,15 +61,12 @@ def test_loaders_read_their_own_slice(encoded: Rows) -> None:
     sizes = {
         "train": [len(b["labels"]) for b in module.train_dataloader()],
         "val": [len(b["labels"]) for b in module.val_dataloader()],
-        "test": [len(b["labels"]) for b in module.test_dataloader()],
     }
     assert {k: (sum(v), max(v)) for k, v in sizes.items()} == {
-        "train": (180, 16), "val": (20, 7), "test": (50, 7),
+        "train": (180, 16), "val": (20, 7),
     }  # fmt: skip
     assert all(b["input_ids"][:, 1].eq(A).all() for b in module.train_dataloader())
     assert all(b["input_ids"][:, 1].eq(A + 1).all() for b in module.val_dataloader())
-    [extra] = module.extra_dataloader("more")
-    assert extra["input_ids"].tolist() == [[2, 4, 3]]
 
 
 def test_train_batches_have_few_widths(encoded: Rows) -> None:
@@ -78,7 +75,7 @@ def test_train_batches_have_few_widths(encoded: Rows) -> None:
     # In steps of four, but never wider than the longest row: it may be as long as positions reach.
     assert {m.shape[1] for m in masks} == {4, 8, 12, 16, 20, 22}
     assert all(m.shape[1] - int(m.sum(1).max()) < 4 for m in masks)
-    assert min(b["input_ids"].shape[1] for b in few.test_dataloader()) == 3
+    assert min(b["input_ids"].shape[1] for b in few.val_dataloader()) == 6
 
 
 def test_attribution_draws_from_train_only(encoded: Rows) -> None:

@@ -99,11 +99,11 @@ FINE: dict[str, tuple[Cells, list[str], int, str | None]] = {
     "missing labels": ([*GOOD, ("no", None), ("none", "")], [DROP], 40, "2 bad rows"),
     "two labels": ([*GOOD, ("text 0", "good"), ("text 1", "good")], [], 42, "2 texts"),
     "a class of one row": ([*GOOD, ("alone", "odd")], [], 41, "odd"),
-    "joined labels": ([*GOOD, *JOINED], [], 60, "task.multilabel=true"),
+    "joined labels": ([*GOOD, *JOINED], [], 60, "task.kind=many_labels"),
     "one number twice": ([(t, {"bad": "1.5", "good": "1.50"}[x]) for t, x in GOOD], [], 40, None),
     "a truth twice": ([(t, {"bad": "TRUE", "good": "1"}[x]) for t, x in GOOD], [], 40, None),
     "newlines and emoji": ([*GOOD, ("a\n\nb;\tc", "bad"), ("\U0001f600", "good")], [], 42, None),
-    "lists of labels": ([(t, [x, "all"]) for t, x in GOOD], ["task.multilabel=true"], 40, None),
+    "lists of labels": ([(t, [x, "all"]) for t, x in GOOD], ["task.kind=many_labels"], 40, None),
 }  # fmt: skip
 
 

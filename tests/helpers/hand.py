@@ -5,10 +5,9 @@ from types import SimpleNamespace
 import torch
 from torch import Tensor, nn
 
-from skip_exp.models.family import FfnBlock
+from skip_exp.models.family import Block, Sublayer
 from skip_exp.models.prompts import InputPrompt, NoPrompt
-from skip_exp.models.shapes import Shape, shape_of
-from skip_exp.models.sites import Sublayer
+from skip_exp.models.surgery import Shape, shape_of
 
 
 class TwoUnits(nn.Module):
@@ -27,8 +26,8 @@ class TwoUnits(nn.Module):
         self.requires_grad_(False)
         self.readout = SimpleNamespace(kind="head")
 
-    def blocks(self) -> list[FfnBlock]:
-        return [FfnBlock(Sublayer("encoder.0.ffn"), (self.up,), self.down)]
+    def blocks(self) -> list[Block]:
+        return [Block(Sublayer("encoder.0.ffn"), (self.up,), self.down)]
 
     def shapes(self) -> list[Shape]:
         return [shape_of(block) for block in self.blocks()]

@@ -10,7 +10,7 @@ from transformers import PreTrainedTokenizerFast
 
 from skip_exp.backbones.load import build_readout, load_backbone
 from skip_exp.models import trained
-from skip_exp.models.sites import Keep
+from skip_exp.models.family import Keep
 from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.models.surgery import cut
 from skip_exp.models.trained import skill_parameters, train_only
@@ -86,7 +86,6 @@ def save_tiny_skill(
     text: tuple[str, ...] = ("sentence",),
     pooling: str = "mean",
     layers: int | None = None,
-    decoder: bool = False,
     vanish: bool = True,
     train: str = "prompt_readout",
     seed: int = 0,
@@ -97,7 +96,7 @@ def save_tiny_skill(
         save_backbone(path, kind)
     b = load_backbone(kind, str(path), family, readout, layers)
     ids = torch.arange(10 + seed, 14 + seed)
-    soft = new_prompt(prompt, b.model, b.family, ids, decoder)
+    soft = new_prompt(prompt, b.model, b.family, ids)
     words = ("no", "very good") if readout == "seq2seq" else ("no", "yes")
     head = build_readout(b, 2, words, pooling)
     if readout == "head":
@@ -120,7 +119,7 @@ def save_tiny_skill(
             "content_hash": b.content_hash,
             **({} if layers is None else {"layers": layers}),
         },
-        prompt={"kind": prompt, "length": 4, "decoder": decoder},
+        prompt={"kind": prompt, "length": 4},
         max_length=24,
         scores={"metric": "accuracy", "validation": 0.5, "data": "none"},
         train=train,
@@ -146,7 +145,7 @@ def tell(saved: Saved, **scores: Any) -> None:
 
 def some_keep(model: SoftPromptModel, vanish: bool) -> Keep:
     """Every kind of cut; with ``vanish`` one attention and one FFN sublayer go entirely."""
-    attention = set(model.attention_blocks())
+    attention = set(model.attentions())
     keep: Keep = {}
     for block in model.blocks():
         last = ".1." in block.name

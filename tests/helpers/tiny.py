@@ -111,13 +111,12 @@ def tiny_model(
     seed: int = 0,
     labels: int = 3,
     length: int = 4,
-    decoder: bool = False,
     vocab: int = VOCAB,
 ) -> SoftPromptModel:
     family = FAMILIES[kind.split("_")[0]]
     backbone = family.prepare(tiny_backbone(kind, seed, vocab))
     ids = torch.randint(12, VOCAB, (length,), generator=torch.Generator().manual_seed(seed))
-    soft = new_prompt(prompt, backbone, family, ids, decoder)
+    soft = new_prompt(prompt, backbone, family, ids)
     torch.manual_seed(seed + 1)
     head = tiny_readout(kind, readout, labels)
     if readout == "head":

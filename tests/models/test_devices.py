@@ -11,12 +11,11 @@ from torch.utils._pytree import tree_leaves
 
 from skip_exp.config.groups import RetuneConfig, TaskConfig
 from skip_exp.config.schema import BenchmarkConfig
-from skip_exp.models.shapes import shapes_of, site_sizes
-from skip_exp.models.sites import Keep
+from skip_exp.models.family import Keep
 from skip_exp.models.soft_prompt import SoftPromptModel
-from skip_exp.models.surgery import cut
+from skip_exp.models.surgery import cut, shapes_of, site_sizes
 from skip_exp.models.trained import train_only
-from skip_exp.phases.benchmark import compare
+from skip_exp.phases.measure import compare
 from skip_exp.training.module import PromptTuner
 from tests.helpers.tiny import KINDS, READOUT, tiny_batch, tiny_inputs, tiny_model
 

@@ -9,12 +9,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from benchmarks.masked import zero
 from skip_exp.models.families import FAMILIES
-from skip_exp.models.family import AttentionBlock, causal_mask, key_mask
+from skip_exp.models.family import causal_mask, key_mask
 from skip_exp.models.prompts import InputPrompt, PrefixPrompt
 from skip_exp.models.readouts import ClassifierReadout, Encoded
-from skip_exp.models.shapes import shapes_of, site_sizes
 from skip_exp.models.soft_prompt import SoftPromptModel
-from skip_exp.models.surgery import cut
+from skip_exp.models.surgery import cut, shapes_of, site_sizes
 from tests.helpers.tiny import KINDS, READOUT, tiny_backbone, tiny_batch, tiny_inputs, tiny_model
 
 CASES = 200  # per family, a tenth of them in the normal run
@@ -28,11 +27,11 @@ def random_keep(model: SoftPromptModel, rng: random.Random) -> dict[str, Tensor]
         return torch.tensor(sorted(rng.sample(range(size), rng.randint(0, size))), dtype=torch.long)
 
     for block in model.blocks():
-        if isinstance(block, AttentionBlock):
+        if block.attention is not None:
             if rng.random() < 0.7:
                 keep[block.name.site] = subset(block.attention.heads)
         elif rng.random() < 0.8:
-            keep[block.name] = subset(block.down.in_features)
+            keep[block.name] = subset(block.output.in_features)
     return keep
 
 
@@ -53,9 +52,7 @@ def loss_and_gradients(
 def case(kind: str, seed: int) -> tuple[SoftPromptModel, dict[str, Tensor], dict[str, Tensor]]:
     rng = random.Random(seed)
     readout = rng.choice(["head", "mlm"] if not kind.startswith("t5") else ["seq2seq"])
-    model = tiny_model(
-        kind, rng.choice(["input", "prefix"]), readout, seed=seed % 7, decoder=rng.random() < 0.5
-    )
+    model = tiny_model(kind, rng.choice(["input", "prefix"]), readout, seed=seed % 7)
     model.set_attention(rng.choice(["sdpa", "eager"]))
     return model, tiny_batch(kind, rows=rng.randint(1, 4), seed=seed), random_keep(model, rng)
 
@@ -199,10 +196,10 @@ def test_t5_input_prompt_is_pefts_prompt_tuning() -> None:
 def test_a_prefix_of_real_keys_is_the_text_itself() -> None:
     """A prefix started from tokens equals putting these tokens before the text, in layer 0."""
     model = tiny_model("t5", "prefix", "seq2seq")
-    block = model.attention_blocks()["encoder.0.self"]
+    attention = model.attentions()["encoder.0.self"]
     ids = torch.randint(12, 50, (4,), generator=torch.Generator().manual_seed(0))
     normed = model.backbone.encoder.block[0].layer[0].layer_norm(model.backbone.shared(ids))
-    expected = block.attention.k(normed).view(4, 3, 8)
+    expected = attention.k(normed).view(4, 3, 8)
     torch.testing.assert_close(model.prompt.keys[0], expected)
 
 
@@ -212,10 +209,10 @@ def test_masks() -> None:
     assert mask is not None
     assert mask.tolist() == [[[[0.0, 0.0, 0.0, 0.0, -1e4]]]]
     assert key_mask(torch.ones(2, 3, device="meta"), 1) is not None  # to look would be to wait
-    causal = causal_mask(2, 1, torch.device("cpu"))
+    causal = causal_mask(2, torch.device("cpu"))
     assert causal is not None
-    assert causal.tolist() == [[[[0.0, 0.0, -1e4], [0.0, 0.0, 0.0]]]]
-    assert causal_mask(1, 5, torch.device("cpu")) is None
+    assert causal.tolist() == [[[[0.0, -1e4], [0.0, 0.0]]]]
+    assert causal_mask(1, torch.device("cpu")) is None
 
 
 def test_a_trained_readout_is_not_rounded_in_a_bf16_fit() -> None:

@@ -11,13 +11,12 @@ from skip_exp.backbones.load import build_readout, load_backbone
 from skip_exp.commands.export import main
 from skip_exp.errors import ConfigError
 from skip_exp.models.prompts import PrefixPrompt
-from skip_exp.models.shapes import shapes_of
 from skip_exp.models.soft_prompt import SoftPromptModel
-from skip_exp.models.surgery import cut
+from skip_exp.models.surgery import cut, shapes_of
 from skip_exp.models.trained import trainable_state
 from skip_exp.phases.build import new_prompt
 from skip_exp.skill.export.huggingface import to_huggingface
-from skip_exp.skill.rebuild import whole_model
+from skip_exp.skill.files import whole_model
 from tests.helpers import tiny
 from tests.helpers.saved import Saved, save_backbone, save_tiny_skill, some_keep
 from tests.helpers.tiny import KINDS, tiny_batch, tiny_inputs
@@ -83,8 +82,7 @@ def test_a_cut_to_the_first_layers_is_a_cut_of_them(tmp_path: Path, kind: str, p
     models = []
     for layers in (None, 3):
         b = load_backbone("b", path, family, readout, layers)
-        decoder = readout == "seq2seq"
-        soft = new_prompt(prompt, b.model, b.family, torch.arange(10, 14), decoder)
+        soft = new_prompt(prompt, b.model, b.family, torch.arange(10, 14))
         torch.manual_seed(0)
         models.append(SoftPromptModel(b.model, b.family, soft, build_readout(b, 2, WORDS)).eval())
     whole, short = models

@@ -85,7 +85,7 @@ def test_fresh_factors_change_nothing(kind: str) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("prompt", ["input", "prefix"])
 def test_merged_equals_unmerged(kind: str, prompt: str) -> None:
-    model = updated(tiny_model(kind, prompt, READOUT[kind], decoder=prompt == "prefix"))
+    model = updated(tiny_model(kind, prompt, READOUT[kind]))
     batch = tiny_inputs(kind)
     with torch.no_grad():
         merged = model(**batch)

@@ -133,7 +133,7 @@ def test_an_export_has_rotations_and_biases_of_any_kind(tmp_path: Path) -> None:
 
 def test_a_prefix_is_in_sight_of_the_end_of_a_long_text() -> None:
     model, batch = tiny_model("modernbert", "prefix", "head"), long_batch(1)
-    local = model.attention_blocks()["encoder.1.self"].attention
+    local = model.attentions()["encoder.1.self"]
     seen: list[torch.Tensor] = []
     local.Wo.register_forward_pre_hook(lambda _m, inputs: seen.append(inputs[0][0, -1]))
     with torch.no_grad():

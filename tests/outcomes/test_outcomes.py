@@ -98,7 +98,7 @@ METRICS = ["f1_micro", "f1_macro", "average_precision"]
 
 
 def task(**changes: Any) -> Any:
-    base = {"labels": NAMES, "multilabel": True, "metrics": METRICS}
+    base = {"labels": NAMES, "kind": "many_labels", "metrics": METRICS}
     return spec(**base | changes)
 
 
@@ -137,9 +137,9 @@ def test_each_label_may_have_a_column() -> None:
 def test_what_does_not_fit_is_refused() -> None:
     with pytest.raises(DataError, match=r"label 'food' in column 'label'; labels: 0 to 2 or"):
         build(table(s=["x"], label=["price;food"]), task())
-    with pytest.raises(DataError, match=r"task.multilabel=true"):
+    with pytest.raises(DataError, match=r"task.kind=many_labels"):
         build(table(s=["x"], label=[["no"]]), spec())
-    for changes in ({"metrics": ["accuracy"]}, {"label": "", "multilabel": False}):
+    for changes in ({"metrics": ["accuracy"]}, {"label": "", "kind": "one_label"}):
         with pytest.raises(ConfigError):
             task(**changes)
 
@@ -169,14 +169,14 @@ def test_a_task_is_found_in_lists_columns_and_joined_names(tmp_path: Path) -> No
     texts = [f"text {i}" for i in range(40)]
     lists = [[NAMES[i % 3], NAMES[(i + i % 2) % 3]] for i in range(40)]
     found = describe(texts, lists, tmp_path)
-    assert found["multilabel"] and found["labels"] == NAMES
+    assert found["kind"] == "many_labels" and found["labels"] == NAMES
     assert found["metrics"] == METRICS
     rows = [
         {"text": t, **{n: int(n in x) for n in NAMES}} for t, x in zip(texts, lists, strict=True)
     ]
     columns = describe(rows, None, tmp_path, label=["price", "service", "staff"])
     assert columns | {"files": {}} == found | {"files": {}, "label": ""}
-    joined, asked = [";".join(x) for x in lists], ["task.multilabel=true"]
+    joined, asked = [";".join(x) for x in lists], ["task.kind=many_labels"]
     by_name = describe(texts, joined, tmp_path, overrides=asked)
     written = describe(texts, [*map(str, lists)], tmp_path, overrides=asked)
     assert by_name["labels"] == written["labels"] == NAMES
@@ -193,7 +193,7 @@ def test_a_data_set_names_the_labels_of_its_lists(tmp_path: Path) -> None:
     features = Features(text=Value("string"), label=Sequence(ClassLabel(names=NAMES[::-1])))
     data = Dataset.from_dict({"text": [f"text {i}" for i in range(40)], "label": lists}, features)
     found = describe(data, None, tmp_path)
-    assert found["multilabel"] and found["labels"] == NAMES[::-1]
+    assert found["kind"] == "many_labels" and found["labels"] == NAMES[::-1]
     rows = load(spec(**found))
     every = [*rows.train, *rows.select, *rows.validation]
     assert sum(row["label"] == (1, 0, 1) for row in every) == 20

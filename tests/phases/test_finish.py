@@ -12,13 +12,12 @@ from skip_exp import SkipForSequenceClassification, pipeline
 from skip_exp.backbones.load import load_backbone
 from skip_exp.commands.results import retime
 from skip_exp.models import trained
-from skip_exp.models.shapes import shapes_of
 from skip_exp.models.soft_prompt import SoftPromptModel
+from skip_exp.models.surgery import shapes_of
 from skip_exp.models.trained import trainable_state
 from skip_exp.outcomes import registry
+from skip_exp.phases.fit import tune
 from skip_exp.phases.prepare import prepare
-from skip_exp.phases.test import _reorder
-from skip_exp.phases.tune import tune
 from skip_exp.report import frame, tables
 from skip_exp.results import PREDICTIONS
 from skip_exp.skill.files import read_skill
@@ -85,12 +84,6 @@ def test_its_backbone_is_found_from_any_working_directory(
     monkeypatch.chdir(tmp_path)
     load_backbone.cache_clear()
     assert Skill.load("run/skill").about.backbone.path == str(folder.resolve())
-
-
-def test_logits_come_back_in_the_order_of_the_rows() -> None:
-    rows = [{"input_ids": [0] * length} for length in (3, 1, 2, 1)]
-    by_length = torch.tensor([[1.0], [3.0], [2.0], [0.0]])  # each the index of its row
-    assert _reorder(by_length, rows).flatten().tolist() == [0, 1, 2, 3]
 
 
 QUICK = ["tune.lora_lr=0.02", "retune.lora_lr=0.02", "retune.budget=0", "retune.epochs=2"]

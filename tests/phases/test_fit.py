@@ -1,6 +1,5 @@
 """How long a fit runs, and the fitted head from which it starts."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,13 +11,17 @@ from torch import nn
 
 from skip_exp.config.groups import RetuneConfig, TuneConfig
 from skip_exp.models.readouts import HeadReadout
-from skip_exp.phases import retune
-from skip_exp.phases.attribute import attribute
-from skip_exp.phases.fit import FIXED, count_epochs, count_paid_epochs, is_improving, start_readout
+from skip_exp.phases import fit
+from skip_exp.phases.fit import (
+    FIXED,
+    count_epochs,
+    count_paid_epochs,
+    start_readout,
+    tune,
+)
 from skip_exp.phases.job import Job
 from skip_exp.phases.prepare import prepare
-from skip_exp.phases.prune import prune
-from skip_exp.phases.tune import tune
+from skip_exp.phases.prune import attribute, prune
 from tests.helpers.toy import toy_job
 
 
@@ -58,23 +61,6 @@ def test_a_cheaper_model_gets_more_epochs_within_the_budget(
     assert count_paid_epochs(RetuneConfig(budget=budget), operations) == epochs
 
 
-@pytest.mark.parametrize(
-    ("scores", "error", "expected"),
-    [
-        ([0.5, 0.6, 0.7, 0.8], 0.05, True),
-        ([0.5, 0.6, 0.7, 0.8], 0.15, False),  # within the standard error
-        ([0.5, 0.8, 0.7, 0.8], 0.0, False),
-        ([0.2, 0.4, 0.5, 0.6, 0.7, 0.6, 0.9, 0.6], 0.1, True),  # any of the last quarter
-        ([0.9, 1.0, 1.0, 1.0], 0.0, False),  # nothing is left to gain
-        ([0.5], 0.0, False),  # nothing to compare with
-    ],
-)
-def test_what_ends_while_it_still_improves(
-    scores: Sequence[float], error: float, expected: bool
-) -> None:
-    assert is_improving(scores, error) is expected
-
-
 def loss_of(job: Job, model: nn.Module) -> float:
     total = 0.0
     for row in job.data.train:
@@ -109,13 +95,13 @@ def test_a_head_is_fitted_again_to_what_the_cut_left(
     job = prepare(toy_job(toy, tmp_path, "run"))
     dense, _ = tune(job)
     relevance, _ = attribute(job, dense)
-    pruned = prune(job.trainer, dense.value, relevance.value, job.cfg.prune, 0.7, 1).model
+    pruned, _ = prune(job.trainer, dense.value, relevance.value, job.cfg.prune, 0.7, 1)
     starts: list[float] = []
 
     def see_start(*given: Any) -> Any:
         starts.append(loss_of(job, given[2]))
         return SimpleNamespace(timed_out=False), None
 
-    monkeypatch.setattr(retune, "fit", see_start)
-    retune.retune(job, dense, pruned, [])
+    monkeypatch.setattr(fit, "fit", see_start)
+    fit.retune(job, dense, pruned, [])
     assert starts[0] < 0.9 * loss_of(job, pruned)

@@ -16,15 +16,14 @@ from skip_exp.cache.store import Keyed, stage_key
 from skip_exp.commands.answer import predict
 from skip_exp.data import sources
 from skip_exp.errors import SkipError
-from skip_exp.models.shapes import shapes_of, site_sizes
-from skip_exp.models.sites import Relevance
+from skip_exp.models.family import Relevance
 from skip_exp.models.soft_prompt import SoftPromptModel
-from skip_exp.phases import benchmark, fit
+from skip_exp.models.surgery import shapes_of, site_sizes
+from skip_exp.phases import fit, measure
 from skip_exp.phases import job as jobs
-from skip_exp.phases.attribute import attribute
+from skip_exp.phases.fit import ask_teacher
 from skip_exp.phases.prepare import prepare
-from skip_exp.phases.prune import prune
-from skip_exp.phases.retune import ask_teacher
+from skip_exp.phases.prune import attribute, prune
 from skip_exp.pruning.allocate import Group
 from skip_exp.skill.record import RECORD
 from tests.helpers.saved import save_backbone
@@ -131,7 +130,7 @@ def timed(job: Make, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[Any
         times = {"dense_ms": sizes[0], "final_ms": sizes[1], "speedup": 2.0}
         return {"contended": state["contended"], **times, **threads}
 
-    monkeypatch.setattr(benchmark, "compare", compare)
+    monkeypatch.setattr(measure, "compare", compare)
 
     def run(contended: bool = False) -> tuple[Any, int]:
         state.update(contended=contended, calls=0)
@@ -193,8 +192,8 @@ def test_a_part_that_draws_at_random_draws_the_same_whatever_ran_before(tmp_path
         random.seed(state)
         relevance = attribute(job, Keyed(f"dense {state}", lambda: dense))[0].value
         random.seed(state)  # as where the relevance comes from the cache
-        pruned = prune(job.trainer, dense, relevance, job.cfg.prune, 0.5, seed)
-        found.append((relevance, pruned.keep))
+        _, keep = prune(job.trainer, dense, relevance, job.cfg.prune, 0.5, seed)
+        found.append((relevance, keep))
     for first, second in zip(*found, strict=True):
         assert first.keys() == second.keys()
         assert all(torch.equal(first[site], second[site]) for site in first)

@@ -7,17 +7,9 @@ import pytest
 
 from skip_exp import pipeline
 from skip_exp.errors import ConfigError
-from skip_exp.models.shapes import block_parameters
-from skip_exp.phases import search
-from skip_exp.phases.search import list_ratios
+from skip_exp.models.surgery import block_parameters
+from skip_exp.phases import prune
 from tests.helpers.toy import toy_job
-
-
-def test_the_ratios_end_where_the_sites_do() -> None:
-    assert list_ratios(0, 0.04) == [0.01, 0.02, 0.03, 0.04]
-    assert list_ratios(0.021, 0.0399) == [0.03]
-    assert list_ratios(0, 1.0)[-1] == 0.99
-    assert list_ratios(0, 0.009) == []
 
 
 def test_a_speed_up_is_measured_on_the_cut_model_itself(
@@ -31,7 +23,7 @@ def test_a_speed_up_is_measured_on_the_cut_model_itself(
         sizes = [1 + block_parameters(model) / 1e4 for model in (dense, final)]
         return {"speedup": sizes[0] / sizes[1], "contended": state["contended"]}
 
-    monkeypatch.setattr(search, "compare", compare)
+    monkeypatch.setattr(prune, "compare", compare)
 
     def run(folder: str, target: float, *more: str) -> Any:
         asked = [f"prune.target_speedup={target}", "retune.enabled=false", *more]

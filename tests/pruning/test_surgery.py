@@ -4,7 +4,6 @@ import pytest
 import torch
 from torch import nn
 
-from skip_exp.models.family import AttentionBlock
 from skip_exp.models.surgery import cut, narrow_in, narrow_out
 from tests.helpers.tiny import tiny_inputs, tiny_model
 
@@ -35,11 +34,10 @@ def test_weights_are_gone_and_the_rest_is_shared() -> None:
     before = {name: p.clone() for name, p in dense.named_parameters()}
     smaller = cut(dense, KEEP)
     blocks = {b.name: b for b in smaller.blocks()}
-    assert blocks["encoder.0.ffn"].down.weight.shape == (24, 3)
-    assert blocks["encoder.1.ffn"].up[0].weight.shape == (0, 24)
+    assert blocks["encoder.0.ffn"].output.weight.shape == (24, 3)
+    assert blocks["encoder.1.ffn"].inner[0].weight.shape == (0, 24)
     attention = blocks["encoder.0.self"]
-    assert isinstance(attention, AttentionBlock)
-    assert attention.attention.query.weight.shape == (8, 24)
+    assert attention.inner[0].weight.shape == (8, 24)
     assert attention.output.weight.shape == (24, 8)
     assert smaller.prompt.keys[0].shape == (4, 1, 8)
     assert smaller.prompt.keys[1].shape == (4, 0, 8)

@@ -8,18 +8,18 @@ import torch
 from skip_exp import Skill
 from skip_exp.commands.answer import predict as main
 from skip_exp.errors import SkipError
-from skip_exp.skill.rebuild import wants_bf16
+from skip_exp.skill.files import wants_bf16
 from skip_exp.utils import machine
 from tests.helpers.saved import save_tiny_skill
 
 TEXTS = ["a warm film", "dull", "the plot is long and the film was not funny", "very good", "bad"]
 CASES = [
-    ("bert", "prefix", "head", False, "bias"),
-    ("bert", "input", "mlm", False, "prompt_readout"),
-    ("roberta", "input", "head", False, "bias"),
-    ("modernbert", "prefix", "mlm", False, "bias"),
-    ("t5", "prefix", "seq2seq", True, "prompt_readout"),
-    ("t5_gated", "input", "seq2seq", False, "bias"),
+    ("bert", "prefix", "head", "bias"),
+    ("bert", "input", "mlm", "prompt_readout"),
+    ("roberta", "input", "head", "bias"),
+    ("modernbert", "prefix", "mlm", "bias"),
+    ("t5", "prefix", "seq2seq", "prompt_readout"),
+    ("t5_gated", "input", "seq2seq", "bias"),
 ]
 
 
@@ -27,11 +27,11 @@ def probabilities(skill: Skill) -> torch.Tensor:
     return torch.tensor([list(a["probabilities"].values()) for a in skill.predict(TEXTS)])
 
 
-@pytest.mark.parametrize(("kind", "prompt", "readout", "decoder", "train"), CASES)
+@pytest.mark.parametrize(("kind", "prompt", "readout", "train"), CASES)
 def test_near_fp32_which_stays_as_it_was(
-    tmp_path: Path, kind: str, prompt: str, readout: str, decoder: bool, train: str
+    tmp_path: Path, kind: str, prompt: str, readout: str, train: str
 ) -> None:
-    folder = save_tiny_skill(tmp_path, kind, prompt, readout, decoder=decoder, train=train).folder
+    folder = save_tiny_skill(tmp_path, kind, prompt, readout, train=train).folder
     skill = Skill.load(folder)
     expected = probabilities(skill)
     small = Skill.load(folder, precision="bf16")

@@ -19,6 +19,7 @@ from skip_exp.data.batches import collate, tokenize
 from skip_exp.errors import SkipError
 from skip_exp.models.trained import skill_parameters
 from skip_exp.skill.files import save_skill, write_skill
+from skip_exp.skill.record import find_skill
 from tests.helpers.saved import Saved, save_backbone, save_tiny_skill
 from tests.helpers.toy import rarely
 
@@ -26,23 +27,23 @@ TEXTS = ["a warm film", "dull", "the plot is long and the film was not funny", "
 
 
 @pytest.mark.parametrize(
-    ("kind", "prompt", "readout", "decoder"),
+    ("kind", "prompt", "readout"),
     [
-        ("bert", "prefix", "head", False),
-        ("bert", "input", "mlm", False),
-        ("roberta", "prefix", "mlm", False),
-        ("roberta", "input", "head", False),
-        ("modernbert", "prefix", "head", False),
-        ("modernbert", "input", "mlm", False),
-        ("t5", "prefix", "head", False),
-        ("t5", "prefix", "seq2seq", True),
-        ("t5_gated", "input", "seq2seq", False),
+        ("bert", "prefix", "head"),
+        ("bert", "input", "mlm"),
+        ("roberta", "prefix", "mlm"),
+        ("roberta", "input", "head"),
+        ("modernbert", "prefix", "head"),
+        ("modernbert", "input", "mlm"),
+        ("t5", "prefix", "head"),
+        ("t5", "prefix", "seq2seq"),
+        ("t5_gated", "input", "seq2seq"),
     ],
 )
 def test_a_loaded_skill_is_the_model_that_was_saved(
-    tmp_path: Path, kind: str, prompt: str, readout: str, decoder: bool
+    tmp_path: Path, kind: str, prompt: str, readout: str
 ) -> None:
-    saved = save_tiny_skill(tmp_path, kind, prompt, readout, decoder=decoder)
+    saved = save_tiny_skill(tmp_path, kind, prompt, readout)
     load_backbone.cache_clear()
     skill = Skill.load(str(saved.folder))
     assert skill.about == saved.about
@@ -104,16 +105,6 @@ def test_a_skill_is_found_again_from_anywhere(
         copy = Skill.load(skill.save(tmp_path / f"copy{number}"))
         assert copy.about == saved.about
     assert len({home, here}) == 2  # a skill can be a key
-
-
-def test_files_that_have_changed_are_not_copied_as_the_loaded_skill(tmp_path: Path) -> None:
-    folder = save_tiny_skill(tmp_path, seed=1).folder
-    skill = Skill.load(folder)
-    save_tiny_skill(tmp_path, seed=2)  # over the same files
-    for write in (skill.save, skill.export):
-        with pytest.raises(SkipError):
-            write(tmp_path / "out")
-    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(
@@ -229,6 +220,12 @@ def test_a_backbone_that_has_moved(tmp_path: Path) -> None:
     with pytest.raises(SkipError, match=r"backbone bert .*backbone\.path=.*"):
         Skill.load(saved.folder)
     assert Skill.load(saved.folder, backbone=moved).predict(TEXTS) == expected
+
+
+def test_a_graph_beside_a_checkpoint_makes_it_no_export(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"model_type": "bert"}')
+    (tmp_path / "model.onnx").write_bytes(b"")
+    assert find_skill(tmp_path) == tmp_path
 
 
 def _edit(change: Callable[[dict[str, Any]], Any]) -> Callable[[Saved], None]:

@@ -12,7 +12,7 @@ import torch
 from skip_exp import Skill
 from skip_exp.backbones.load import load_backbone
 from skip_exp.models.attention import Attention
-from skip_exp.models.shapes import flops
+from skip_exp.models.surgery import flops
 from skip_exp.skill.files import save_skill
 from tests.helpers.saved import save_tiny_skill
 

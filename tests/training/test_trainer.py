@@ -20,8 +20,7 @@ from skip_exp.config.groups import RetuneConfig, TaskConfig, TrainConfig
 from skip_exp.config.schema import TrainerConfig
 from skip_exp.data.batches import UNLABELLED, collate
 from skip_exp.errors import ConfigError, SkipError
-from skip_exp.models.shapes import shapes_of
-from skip_exp.models.surgery import cut
+from skip_exp.models.surgery import cut, shapes_of
 from skip_exp.models.trained import list_factors, train_only, trainable_state
 from skip_exp.outcomes.one_label import OneLabel
 from skip_exp.training import trainer as trainers
@@ -29,7 +28,6 @@ from skip_exp.training.module import (
     PROBE_STRENGTH,
     PromptTuner,
     fit_linear,
-    linear,
 )
 from skip_exp.training.trainer import usable
 from tests.helpers.tiny import tiny_model
@@ -63,13 +61,6 @@ class Batches(L.LightningDataModule):
 def fit(tuned: PromptTuner, data: Any = None, loggers: Any = (), progress: bool = False) -> Curves:
     settings = replace(QUIET, progress=progress)
     return trainers.fit(tuned, data or Batches(), settings, "accuracy", 1, loggers, 16)[1]
-
-
-def test_the_rate_goes_up_then_down() -> None:
-    factor = linear(2, 6)
-    assert [factor(step) for step in range(8)] == [0.0, 0.5, 1.0, 0.75, 0.5, 0.25, 0.0, 0.0]
-    assert linear(0, 2)(0) == 1.0
-    assert linear(3, 3)(3) == 0.0  # nothing but a start
 
 
 def test_a_prompt_that_was_cut_away_whole_cannot_be_trained() -> None:
@@ -115,11 +106,6 @@ def test_the_selection_slice_is_scored_over_its_rows_whatever_the_batches() -> N
     right = (logits.argmax(-1) == batch["labels"]).float().mean()
     assert points[-1]["select_loss"] == pytest.approx(float(loss))
     assert points[-1]["select_accuracy"] == pytest.approx(float(right))
-    task = TaskConfig(name="x", text=["t"], labels=["a", "b"], metrics=["accuracy", "f1"])
-    scores, scored = trainers.score(QUIET, tuned.model, task, loader())
-    assert scores.keys() == {"accuracy", "f1"}
-    assert scores["accuracy"] == pytest.approx(float(right))
-    torch.testing.assert_close(scored, logits)  # in the loader's order
 
 
 @pytest.mark.parametrize("train", ["lora", "bias", "layers", "full"])

@@ -22,7 +22,7 @@ from skip_exp.utils.hub import explain_failure, offline_if_unreachable
 
 COMPRESS = "experiment=compress"
 CUT_ONLY = ["retune.enabled=false", "attribution=first_order"]  # see studies/cuts.md
-SINGLE, MULTI = (OUTCOMES[several].problem_type for several in (False, True))
+KINDS: dict[str | None, str] = {each.problem_type: name for name, each in OUTCOMES.items()}
 MODELS_FOLDER = ".models"  # below the output folder: models that are no checkpoint yet
 
 
@@ -75,13 +75,13 @@ def compress(
     if skill is not None and (skill / RECORD).is_file():
         about = read_about(skill)
         named: list[str] | None = about.labels
-        count, kind = len(about.labels), str(about.outcome.problem_type)
+        count, kind = len(about.labels), about.kind
         own += _start_from(skill, about)
     else:
         config = model.config if hasattr(model, "config") else _config(str(model))
         _check_model(model, tokenizer, config)
         named, count = class_names(config.id2label), config.num_labels
-        kind = getattr(config, "problem_type", None) or ""
+        kind = KINDS.get(getattr(config, "problem_type", None), "")
         path = str(model) if isinstance(model, str | Path) else str(_save(model, tokenizer, root))
         name_of = Path(os.path.abspath(path)).name  # of ".", too; keeps a link's own
         backbone = {"name": name_of, "family": config.model_type, "path": in_full(path)}
@@ -89,13 +89,13 @@ def compress(
     names = named if classes is None else [*map(str, classes)]
     if names is not None:
         own.append(f"task.labels=[{','.join(map(quote, names))}]")
-    if kind == MULTI:
-        own.append("task.multilabel=true")
+    if kind:
+        own.append(f"task.kind={kind}")
     settings = join_settings(own, ratio, within, overrides)
     cfg = compose_job(settings, root)
     task = describe_task(given, cfg, root)
-    if kind == SINGLE and task["multilabel"]:
-        raise SkipError(f"compress: the rows have several labels, the model problem_type={SINGLE}")
+    if kind not in ("", task["kind"]):
+        raise SkipError(f"compress: the rows have {task['kind']}, the model {kind}")
     _check_classes(task["labels"], count, names is not None)
     return run(cfg, task, settings, root)
 
@@ -104,7 +104,8 @@ def _start_from(skill: Path, about: SkillRecord) -> list[str]:
     """Settings of a job whose dense model is a finished skill, as it is."""
     settings = {
         "tune.start": str(skill),
-        "tune.train": about.train,
+        # A cut cannot go on with biases alone; the layers hold them.
+        "tune.train": "layers" if about.train == "bias" else about.train,
         "tune.epochs": 0,
         "data.max_length": about.max_length,
     }
@@ -123,8 +124,9 @@ def _check_model(model: Any, tokenizer: Any, config: Any) -> None:
     if config.model_type not in FAMILIES:
         raise SkipError(f"compress: a {config.model_type}, not one of {', '.join(FAMILIES)}")
     kind = getattr(config, "problem_type", None)
-    if kind not in (None, SINGLE, MULTI):
-        raise SkipError(f"compress: the model's problem_type={kind}, not {SINGLE} or {MULTI}")
+    if kind is not None and kind not in KINDS:
+        known = " or ".join(map(str, KINDS))
+        raise SkipError(f"compress: the model's problem_type={kind}, not {known}")
     if tokenizer is not None and isinstance(model, str | Path):
         raise SkipError(f"compress: tokenizer= is for a model in memory; {model} has its own")
 

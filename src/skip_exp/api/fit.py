@@ -70,7 +70,7 @@ def fit(
         output: folder of results, of the cache and of rows that are no file yet.
         overrides: further settings, as on the command line: ``["tune.epochs=4"]``. Those of
             ``task`` and ``data`` say what the rows do not: ``task.labels=[bad,good]``,
-            ``task.multilabel=true``, ``data.sep=;``.
+            ``task.kind=many_labels``, ``data.sep=;``.
 
     Returns:
         The :class:`Skill`, with its job's numbers in ``result``; or an :class:`OnnxSkill`, where

@@ -97,14 +97,14 @@ def describe_task(given: Given, cfg: DictConfig, root: Path) -> dict[str, Any]:
     train, label = given.splits["train"], given.label
     column = label if isinstance(label, str) else ""
     is_list = column and any(isinstance(cells[column], list) for cells in train.rows)
-    multilabel = bool(asked["multilabel"] or is_list or not column)
-    outcome = OUTCOMES[multilabel]
+    kind = "many_labels" if is_list or not column else asked["kind"]
+    outcome = OUTCOMES[kind]
     task: dict[str, Any] = {
         **asked,
         "name": asked.get("name") or _name_of(train),
         "text": given.text,
         "label": column,
-        "multilabel": multilabel,
+        "kind": kind,
     }
     if "labels" not in asked:
         task["labels"] = _list_classes(given, outcome) if column else label
@@ -190,7 +190,7 @@ def _warn_of_joined(names: Sequence[str]) -> None:
     joined = [name for name in names if len(parts[name]) > 1 and {*parts[name]} <= {*names}]
     if joined:
         log.warning(
-            "data: the label %s joins others, but is a class: task.multilabel=true takes it apart",
+            "data: the label %s joins others, but is a class: task.kind=many_labels takes it apart",
             joined[0],
         )
 

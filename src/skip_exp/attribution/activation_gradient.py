@@ -17,11 +17,10 @@ Cost: one forward and one backward pass without weight gradients, about two forw
 
 from collections.abc import Iterable
 
-from skip_exp.attribution.aggregate import Totals
-from skip_exp.attribution.observe import products, taps, token_mask
+from skip_exp.attribution.observe import Totals, products, taps, token_mask
 from skip_exp.config.checks import method_options
 from skip_exp.data.batches import Batch
-from skip_exp.models.sites import Relevance
+from skip_exp.models.family import Relevance
 from skip_exp.models.soft_prompt import SoftPromptModel
 
 

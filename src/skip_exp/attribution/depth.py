@@ -13,9 +13,9 @@ from collections.abc import Iterable
 import torch
 
 from skip_exp.data.batches import Batch
-from skip_exp.models.shapes import shapes_of
-from skip_exp.models.sites import Relevance
+from skip_exp.models.family import Relevance
 from skip_exp.models.soft_prompt import SoftPromptModel
+from skip_exp.models.surgery import shapes_of
 
 
 def scores(model: SoftPromptModel, batches: Iterable[Batch]) -> Relevance:

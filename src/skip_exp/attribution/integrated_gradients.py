@@ -17,9 +17,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from skip_exp.attribution.aggregate import Totals
 from skip_exp.attribution.observe import (
     Tap,
+    Totals,
     logits,
     observe,
     replace_activation,
@@ -29,7 +29,7 @@ from skip_exp.attribution.observe import (
 from skip_exp.attribution.target import true_label
 from skip_exp.config.checks import method_options
 from skip_exp.data.batches import Batch
-from skip_exp.models.sites import Relevance
+from skip_exp.models.family import Relevance
 from skip_exp.models.soft_prompt import SoftPromptModel
 
 

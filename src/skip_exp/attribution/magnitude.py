@@ -8,10 +8,10 @@ from collections.abc import Iterable
 
 from torch import Tensor, nn
 
-from skip_exp.attribution.aggregate import of_block, per_neuron
+from skip_exp.attribution.observe import of_block, per_neuron
 from skip_exp.config.checks import method_options
 from skip_exp.data.batches import Batch
-from skip_exp.models.sites import Relevance
+from skip_exp.models.family import Relevance
 from skip_exp.models.soft_prompt import SoftPromptModel
 
 

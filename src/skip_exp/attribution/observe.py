@@ -1,9 +1,10 @@
-"""Reading and replacing the activations of every site during a forward pass."""
+"""Reads and replaces the activations of every site, and sums up what neurons score on them."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from functools import partial
+from functools import partial, reduce
+from operator import add
 
 import torch
 from torch import Tensor, nn
@@ -11,9 +12,9 @@ from torch.utils.hooks import RemovableHandle
 
 from skip_exp.attribution.target import true_label
 from skip_exp.data.batches import Batch
-from skip_exp.models.family import AttentionBlock
-from skip_exp.models.sites import Sublayer
+from skip_exp.models.family import Block, Relevance, Sublayer
 from skip_exp.models.soft_prompt import SoftPromptModel
+from skip_exp.models.surgery import shapes_of, site_sizes
 
 NOWHERE = Sublayer()  # for a tap that belongs to no site
 
@@ -68,19 +69,18 @@ def taps(model: SoftPromptModel, at: str = "neurons") -> dict[str, Tap]:
     """
     found: dict[str, Tap] = {}
     for block in model.blocks():
-        n = block.name
-        if isinstance(block, AttentionBlock):
-            heads = block.attention.heads
+        n, attention = block.name, block.attention
+        if attention is None:
             if at == "linears":
-                for signal, linear in zip("qkv", block.attention.projections(), strict=True):
-                    found[f"{n}.{signal}"] = Tap(linear, False, signal, n, heads)
+                for i, up in enumerate(block.inner):
+                    found[f"{n}.up{i}"] = Tap(up, False, "up", n)
             else:
-                found[f"{n}.context"] = Tap(block.output, True, "context", n, heads)
+                found[n] = Tap(block.output, True, "units", n)
         elif at == "linears":
-            for i, up in enumerate(block.up):
-                found[f"{n}.up{i}"] = Tap(up, False, "up", n)
+            for signal, linear in zip("qkv", block.inner, strict=True):
+                found[f"{n}.{signal}"] = Tap(linear, False, signal, n, attention.heads)
         else:
-            found[n] = Tap(block.down, True, "units", n)
+            found[f"{n}.context"] = Tap(block.output, True, "context", n, attention.heads)
     return found
 
 
@@ -148,3 +148,91 @@ def products(
         name: h.detach().float() * g.float()
         for (name, h), g in zip(activations.items(), gradients, strict=True)
     }
+
+
+class Totals:
+    """Sums over the texts for every site of a model; zero at empty sites."""
+
+    def __init__(self, model: SoftPromptModel) -> None:
+        # Double precision: the order and size of the batches must not matter.
+        self.sums: Relevance = {
+            site: torch.zeros(size, dtype=torch.float64)
+            for site, size in site_sizes(shapes_of(model)).items()
+        }
+
+    def add(self, site: str, rows: Tensor) -> None:
+        """Add ``rows`` [R, n] to the sums of a site."""
+        total = rows.double().sum(0)
+        self.sums[site] = self.sums[site].to(total.device) + total  # moves with the first batch
+
+    def add_positions(
+        self, tap: Tap, values: Tensor, texts: int, mask: Tensor | None, tokens: str, sign: str
+    ) -> None:
+        """Add the values of a tap to its site.
+
+        Args:
+            values: per position, [R, T, n] or [R, T, heads, dims].
+            texts: how many they are of.
+            mask: real positions, from :func:`token_mask`.
+            tokens: aggregation over the real positions: ``max``, ``mean`` or ``sum``.
+            sign: ``signed``, ``absolute`` (per position), or ``text`` (of the aggregate).
+        """
+        x = tap.by_neuron(values)
+        x = x.abs() if sign == "absolute" else x
+        of_texts = sum_rows(over_tokens(x, mask, tokens), texts)
+        self.add(tap.sublayer.site, of_texts.abs() if sign == "text" else of_texts)
+
+    def means(self, texts: int) -> Relevance:
+        """Divide by the number of texts; fp32 on the CPU."""
+        return {site: (total / texts).float().cpu() for site, total in self.sums.items()}
+
+
+def sum_rows(values: Tensor, texts: int) -> Tensor:
+    """Sum [R, ...] over the rows that a decoder may have per text, one a label: [texts, ...]."""
+    return values.unflatten(0, (texts, -1)).sum(1)
+
+
+def over_tokens(scores: Tensor, mask: Tensor | None, how: str) -> Tensor:
+    """Aggregate [R, T, n] over the real positions of T, giving [R, n].
+
+    ``mask`` is [R, T], or [B, T] if several rows share a text. Padding never counts: a padded zero
+    would raise a maximum of negative scores.
+    """
+    if mask is None:
+        mask = torch.ones(scores.shape[:2], dtype=torch.bool, device=scores.device)
+    elif len(mask) != len(scores):  # several decoder rows per text
+        mask = mask.repeat_interleave(len(scores) // len(mask), 0)
+    real = mask[..., None]
+    if how == "max":
+        return scores.masked_fill(~real, float("-inf")).amax(1)
+    total = (scores * real).sum(1)
+    return total if how == "sum" else total / real.sum(1)
+
+
+def per_neuron(weight: Tensor, bias: Tensor | None, is_output: bool) -> Tensor:
+    """Sum values in the shapes of a linear's weight and bias over each neuron's share, giving [n].
+
+    A neuron owns a column of an output (or down) projection, whose bias belongs to no neuron, and a
+    row and its bias of any other linear.
+    """
+    if is_output:
+        return weight.sum(0)
+    return weight.sum(1) if bias is None else weight.sum(1) + bias
+
+
+def of_block(block: Block, sums: Callable[[nn.Linear, bool], Tensor]) -> Tensor:
+    """Add up the sums of the linears of a block by neuron; a head owns all of its dims.
+
+    Args:
+        sums: (linear, whether it is the output projection) -> [n], see :func:`per_neuron`.
+
+    Returns:
+        [units] or [heads].
+    """
+    output = sums(block.output, True)
+    inner = [sums(linear, False) for linear in block.inner]
+    if block.attention is None:
+        return reduce(add, inner) + output
+    query, key, value = inner
+    per_head = block.attention.heads, block.attention.head_dim
+    return (query + key).view(per_head).sum(1) + (value + output).view(per_head).sum(1)

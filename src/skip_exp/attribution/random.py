@@ -5,9 +5,9 @@ from collections.abc import Iterable
 import torch
 
 from skip_exp.data.batches import Batch
-from skip_exp.models.shapes import shapes_of, site_sizes
-from skip_exp.models.sites import Relevance
+from skip_exp.models.family import Relevance
 from skip_exp.models.soft_prompt import SoftPromptModel
+from skip_exp.models.surgery import shapes_of, site_sizes
 
 
 def scores(model: SoftPromptModel, batches: Iterable[Batch], *, seed: int = 0) -> Relevance:

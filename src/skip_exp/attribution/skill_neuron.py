@@ -27,11 +27,10 @@ from collections.abc import Iterable, Iterator
 import torch
 from torch import Tensor
 
-from skip_exp.attribution.aggregate import Totals, over_tokens
-from skip_exp.attribution.observe import Tap, logits, observe, taps, token_mask
+from skip_exp.attribution.observe import Tap, Totals, logits, observe, over_tokens, taps, token_mask
 from skip_exp.data.batches import Batch
 from skip_exp.errors import SkipError
-from skip_exp.models.sites import Relevance
+from skip_exp.models.family import Relevance
 from skip_exp.models.soft_prompt import SoftPromptModel
 
 

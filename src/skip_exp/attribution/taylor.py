@@ -17,12 +17,11 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from skip_exp.attribution.aggregate import Totals, of_block, per_neuron
-from skip_exp.attribution.observe import Tap, logits, observe
+from skip_exp.attribution.observe import Tap, Totals, logits, observe, of_block, per_neuron
 from skip_exp.attribution.target import true_label
 from skip_exp.config.checks import method_options
 from skip_exp.data.batches import Batch
-from skip_exp.models.sites import Relevance
+from skip_exp.models.family import Relevance
 from skip_exp.models.soft_prompt import SoftPromptModel
 
 Passed = dict[nn.Linear, tuple[Tensor, Tensor]]

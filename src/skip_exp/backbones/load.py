@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import permutations
 from pathlib import Path
 from typing import Any
 
@@ -93,8 +94,8 @@ def load_backbone(
         layers: how many of the first layers to keep; None: all.
 
     Raises:
-        ConfigError: unknown family or readout, nothing to load at ``path``, or a model that lacks
-            what ``family``, ``readout`` or ``layers`` needs.
+        ConfigError: nothing to load at ``path``, or a model that lacks what ``family``,
+            ``readout`` or ``layers`` needs.
     """
     keep_freed()  # a caller is about to compute
     with _LOADING:
@@ -106,27 +107,30 @@ def load_backbone(
 def _load_cached(
     name: str, path: str, family: str, readout: str, layers: int | None, files: Stamp
 ) -> Backbone:
-    if family not in FAMILIES:
-        raise ConfigError("backbone.family", family, f"must be one of {', '.join(FAMILIES)}")
-    described = FAMILIES[family]
-    has = [name for name, kind in READOUT_CLASSES.items() if kind.needs in described.loaders]
-    if readout not in has:
-        raise ConfigError(
-            "backbone.readout", readout, f"{family} has the readouts {', '.join(has)}"
-        )
     model, tokenizer = _load(path, family, readout)
+    described = FAMILIES[family]
     if layers is not None:
         most = described.depth(model)
         if layers > most:
-            why = f"must be at most {most}, all that there are"
-            raise ConfigError("backbone.layers", layers, why)
+            raise ConfigError(
+                "backbone.layers", layers, f"must be at most {most}, all that there are"
+            )
         described.keep_first(model, layers)
     described.prepare(model)
     note = NOTES.get(path, "")
     if note:
         log.info("%s: %s", name, note)
-    digest = content_hash(model, tokenizer)
-    return Backbone(name, path, readout, described, model, tokenizer, digest, note, layers)
+    return Backbone(
+        name=name,
+        path=path,
+        readout=readout,
+        family=described,
+        model=model,
+        tokenizer=tokenizer,
+        content_hash=content_hash(model, tokenizer),
+        note=note,
+        layers=layers,
+    )
 
 
 load_backbone.cache_clear = _load_cached.cache_clear  # type: ignore[attr-defined]
@@ -153,22 +157,17 @@ def _load(path: str, family: str, readout: str) -> tuple[PreTrainedModel, PreTra
     except SkipError:
         raise
     except Exception as error:  # of many kinds, from transformers and its HTTP client
-        if not is_hub:
-            why = f"cannot be loaded: {first_line(error)}"
-            raise SkipError(f"backbone.path={path}: {why}") from error
-        hint = "" if hub_reachable() else "; minilm, roberta_mini and t5_mini work offline"
-        raise ConfigError("backbone.path", path, f"{explain_failure(error, path)}{hint}") from error
+        why = explain_failure(error, path) if is_hub else f"cannot be loaded: {first_line(error)}"
+        if is_hub and not hub_reachable():
+            why += "; minilm, roberta_mini and t5_mini work offline"
+        raise ConfigError("backbone.path", path, why) from error
 
 
 def read(
     source: str, path: str, family: str, readout: str
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Read model and tokenizer; code in the folder is never run."""
-    try:
-        config = AutoConfig.from_pretrained(source, trust_remote_code=False)
-    except ValueError as error:  # it would need custom code
-        why = f"cannot be loaded: {first_line(error)}"
-        raise ConfigError("backbone.path", path, why) from error
+    config = AutoConfig.from_pretrained(source, trust_remote_code=False)
     if config.model_type != family:
         raise ConfigError("backbone.family", family, f"{path} is a {config.model_type}")
     described, needs = FAMILIES[family], READOUT_CLASSES[readout].needs
@@ -181,8 +180,9 @@ def read(
     )
     if missing := sorted(info["missing_keys"]):  # transformers would initialise them at random
         more = f" and {len(missing) - 1} more" if missing[1:] else ""
-        why = f"{path} lacks weights for it: {missing[0]}{more}"
-        raise ConfigError("backbone.readout", readout, why)
+        raise ConfigError(
+            "backbone.readout", readout, f"{path} lacks weights for it: {missing[0]}{more}"
+        )
     tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
     if not tokenizer.is_fast:
         raise ConfigError("backbone.path", path, "has no fast tokenizer (tokenizer.json)")
@@ -214,8 +214,7 @@ def content_hash(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> 
         # Settings that are off are left out: later releases of the library add new ones.
         if key not in HARMLESS and value is not None and value is not False:
             settings[key] = value
-    described = json.dumps([settings, _tokenizing(tokenizer)], sort_keys=True)
-    digest = xxh3_128(described.encode())
+    digest = xxh3_128(json.dumps([settings, _tokenizing(tokenizer)], sort_keys=True).encode())
     weights = {name: x for name, x in model.state_dict().items() if x.is_floating_point()}
     for name, tensor in sorted(weights.items()):
         digest.update(name.encode())
@@ -268,10 +267,19 @@ def build_readout(
     if backbone.readout == "classifier":
         found = backbone.family.head(backbone.model)[1].out_features
         if found != labels:
-            why = f"the checkpoint has {found} classes, the task {labels}"
-            raise ConfigError("backbone.readout", "classifier", why)
-    about = {"words": ids, "mask_id": tokenizer.mask_token_id, "pooling": pooling}
-    return kind.build(backbone.model, backbone.family, labels, **about)
+            raise ConfigError(
+                "backbone.readout",
+                "classifier",
+                f"the checkpoint has {found} classes, the task {labels}",
+            )
+    return kind.build(
+        backbone.model,
+        backbone.family,
+        labels,
+        words=ids,
+        mask_id=tokenizer.mask_token_id,
+        pooling=pooling,
+    )
 
 
 def word_pieces(tokenizer: Any, words: tuple[str, ...], labels: int) -> list[list[int]]:
@@ -288,13 +296,11 @@ def word_pieces(tokenizer: Any, words: tuple[str, ...], labels: int) -> list[lis
     for word, own in zip(words, ids, strict=True):
         if not own or tokenizer.unk_token_id in own:
             raise ConfigError("task.words", word, "the tokenizer does not know it")
-    first: dict[tuple[int, ...], int] = {}  # the first word with these tokens
-    for i, own in enumerate(ids):
-        first.setdefault(tuple(own), i)
-    for i, own in enumerate(ids):
-        for length in range(1, len(own) + 1):
-            other = first.get(tuple(own[:length]), i)
-            if other != i:
-                why = f"begins with all tokens of {words[other]!r}: it could never be the answer"
-                raise ConfigError("task.words", words[i], why)
+    for (other, start), (word, own) in permutations(zip(words, ids, strict=True), 2):
+        if own[: len(start)] == start:
+            raise ConfigError(
+                "task.words",
+                word,
+                f"begins with all tokens of {other!r}: it could never be the answer",
+            )
     return ids

@@ -16,10 +16,9 @@ from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
 from skip_exp.data.batches import Batch
-from skip_exp.models.shapes import shapes_of, site_sizes
-from skip_exp.models.sites import Keep, Relevance, Site
+from skip_exp.models.family import Keep, Relevance, Site
 from skip_exp.models.soft_prompt import SoftPromptModel
-from skip_exp.models.surgery import cut
+from skip_exp.models.surgery import cut, shapes_of, site_sizes
 from skip_exp.pruning.allocate import allocate
 from skip_exp.utils import console
 

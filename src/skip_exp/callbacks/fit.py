@@ -80,12 +80,21 @@ def replay(loggers: Sequence[Logger], curves: Sequence[Mapping[str, Any]]) -> No
         logger.save()
 
 
-class Batches(Callback):
-    """Counts the batches of a pass by a bar."""
+class EpochLines(Callback):
+    """Logs lines such as ``epoch 3 of 8  accuracy 81.2  loss 0.43  about 20 s left``, with bars.
 
-    def __init__(self, what: str = "selection slice") -> None:
-        self.what = what
-        self.bar = console.bar(0, what)
+    Score and loss are those of the selection slice. Epoch 0 is the state before training.
+
+    Args:
+        phase: prefix of the logged metrics.
+        metric: the task's main one.
+    """
+
+    def __init__(self, phase: str, metric: str) -> None:
+        self.phase, self.metric = phase, metric
+        self.bar = console.bar(0, phase)
+        self.began = 0.0
+        self.first = 0  # epoch from which a killed fit goes on
 
     def _start(self, total: Any, what: str) -> None:
         self._stop()
@@ -97,32 +106,12 @@ class Batches(Callback):
     def _stop(self, *_: Any, **__: Any) -> None:
         self.bar.close()
 
+    on_train_batch_end = on_validation_batch_end = _count
+    on_validation_end = on_exception = _stop
+
     def on_validation_start(self, trainer: L.Trainer, pl_module: Any) -> None:
         of_pass = trainer.num_sanity_val_batches if trainer.sanity_checking else None
-        self._start(sum(of_pass or trainer.num_val_batches), self.what)
-
-    def on_test_start(self, trainer: L.Trainer, pl_module: Any) -> None:
-        self._start(sum(trainer.num_test_batches), self.what)
-
-    on_validation_batch_end = on_test_batch_end = _count
-    on_validation_end = on_test_end = on_exception = _stop
-
-
-class EpochLines(Batches):
-    """Logs lines such as ``epoch 3 of 8  accuracy 81.2  loss 0.43  about 20 s left``.
-
-    Score and loss are those of the selection slice. Epoch 0 is the state before training.
-
-    Args:
-        phase: prefix of the logged metrics.
-        metric: the task's main one.
-    """
-
-    def __init__(self, phase: str, metric: str) -> None:
-        super().__init__()
-        self.phase, self.metric = phase, metric
-        self.began = 0.0
-        self.first = 0  # epoch from which a killed fit goes on
+        self._start(sum(of_pass or trainer.num_val_batches), "selection slice")
 
     def on_sanity_check_end(self, trainer: L.Trainer, pl_module: Any) -> None:
         self._say(trainer, 0)
@@ -134,8 +123,6 @@ class EpochLines(Batches):
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: Any) -> None:
         place = f"epoch {trainer.current_epoch + 1} of {trainer.max_epochs}"
         self._start(trainer.num_training_batches, place)
-
-    on_train_batch_end = Batches._count
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: Any) -> None:
         self._stop()

@@ -170,7 +170,7 @@ def retime(path: Path) -> Latency:
     Raises:
         SkipError: no finished result there, or its skill or backbone is gone.
     """
-    from skip_exp.phases.benchmark import time_models  # torch takes seconds: not for --help
+    from skip_exp.phases.measure import time_models  # torch takes seconds: not for --help
     from skip_exp.utils.timing import best_device  # the same
 
     result = next(iter(results.load(path)), None) if path.is_file() else None

@@ -151,7 +151,7 @@ def add_arguments(line: ArgumentParser) -> None:
         "overrides",
         nargs="*",
         metavar="KEY=VALUE",
-        help="further settings, such as tune.epochs=4, data.sep=; or task.multilabel=true",
+        help="further settings, such as tune.epochs=4, data.sep=; or task.kind=many_labels",
     )
 
 
@@ -181,7 +181,7 @@ def show(skill: Path, swept: Sequence[str]) -> None:
     print(results.next_steps(result))
     if not swept:
         return
-    kept = ("name", "files", "text", "label", "labels", "group", "metrics", "multilabel")
+    kept = ("name", "files", "text", "label", "labels", "group", "metrics", "kind")
     task = {name: result.config["task"][name] for name in kept}
     task = {name: value for name, value in task.items() if value not in (None, False)}
     folder = skill.parent / "conf"

@@ -34,7 +34,7 @@ class TaskConfig:
     text: list[str] = key(MISSING, 'One or two columns, or templates such as "{word}: {context}".')
     label: str = key(
         "label",
-        "Column of the label: its index, or its name in `labels`. With `multilabel`: a list of "
+        "Column of the label: its index, or its name in `labels`. With many_labels: a list of "
         "them, or names joined by `;`, `|` or `,`; empty: a column of 0 and 1 per label.",
     )
     # Any, because a list of str would silently turn an unquoted yes into the text "True".
@@ -42,11 +42,12 @@ class TaskConfig:
     words: list[Any] = key(list, "A word per label, for mlm and seq2seq; default: the labels.")
     metrics: list[str] = key(
         MISSING,
-        "accuracy, f1, f1_macro or matthews; with `multilabel` f1_micro, f1_macro or "
+        "accuracy, f1, f1_macro or matthews; with many_labels f1_micro, f1_macro or "
         "average_precision. The first is the main.",
     )
-    multilabel: bool = key(
-        False, "Any number of labels per text, each with a yes or no of its own."
+    kind: str = key(
+        "one_label",
+        "one_label, or many_labels: any number per text, each with a yes or no of its own.",
     )
     train: str = key("train", "Split to train on.")
     validation: str = key("validation", "Split whose scores are reported.")
@@ -56,7 +57,7 @@ class TaskConfig:
 
     @property
     def outcome(self) -> Outcome:
-        return OUTCOMES[self.multilabel]
+        return OUTCOMES[self.kind]
 
     @property
     def num_labels(self) -> int:
@@ -75,6 +76,7 @@ class TaskConfig:
     def __post_init__(self) -> None:
         if unset(self):
             return
+        one_of("task.kind", self.kind, tuple(OUTCOMES))
         text, labels, words = self.text, self.labels, self.words
         require(len(text) in (1, 2), "task.text", text, "one or two columns or templates")
         is_clear = all(text) and len({*text}) == len(text)
@@ -87,7 +89,7 @@ class TaskConfig:
         require(is_clear, "task.labels", labels, "two or more different names, none empty")
         is_whole = not words or len(words) == len(labels)
         require(is_whole, "task.words", words, f"one per label of {labels}")
-        why = "a column of the label; only multilabel has several"
+        why = "a column of the label; only many_labels has several"
         require(bool(self.label) or not self.outcome.is_exclusive, "task.label", "", why)
         is_known = bool(self.metrics) and {*self.metrics} <= {*self.outcome.metrics}
         allowed = f"one or more of {', '.join(self.outcome.metrics)}"

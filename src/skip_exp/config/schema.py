@@ -88,7 +88,6 @@ class PromptConfig:
         "Tokens that a new prompt starts from: vocab (of train rows), text (label names), or "
         "silent (vocab, and the values of a prefix are zero).",
     )
-    decoder: bool = key(False, "Give T5's decoder a prefix as well.")
 
     def __post_init__(self) -> None:
         one_of("prompt.init", self.init, ("vocab", "text", "silent"))

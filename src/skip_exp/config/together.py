@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from operator import attrgetter
 from typing import Any
 
-from skip_exp.config.checks import PARTS, READOUTS, require
+from skip_exp.config.checks import PARTS, require
 from skip_exp.config.schema import Config, to_object
 from skip_exp.utils.files import in_full
 
@@ -103,19 +103,14 @@ def _check_prompt(cfg: Config) -> None:
         is_left = readout not in _NEED_WORDS or "prompt_readout" not in trained
         why = f"leaves nothing to train with backbone.readout={readout}"
         require(is_left, "prompt.kind", kind, why)
-    can_decode = "seq2seq" in READOUTS[cfg.backbone.family] and readout != "head"
-    why = "needs a prefix, and a decoder that answers"
-    require(
-        not cfg.prompt.decoder or (kind == "prefix" and can_decode), "prompt.decoder", True, why
-    )
 
 
 def _check_several(cfg: Config) -> None:
     """Refuse what knows one label per text only."""
     readout, method = cfg.backbone.readout, cfg.attribution.name
-    why = "answers with one word: head or classifier, where task.multilabel=true"
+    why = "answers with one word: head or classifier, where task.kind=many_labels"
     require(readout not in _NEED_WORDS, "backbone.readout", readout, why)
-    why = "separates classes: must be another method where task.multilabel=true"
+    why = "separates classes: must be another method where task.kind=many_labels"
     require(method != "skill_neuron", "attribution", method, why)
-    why = "not where task.multilabel=true; give prune.ratio"
+    why = "not where task.kind=many_labels; give prune.ratio"
     require(cfg.prune.within is None, "prune.within", cfg.prune.within, why)

@@ -135,12 +135,12 @@ class LengthGroupedSampler(Sampler[int]):
 
 
 class TextDataModule(L.LightningDataModule):
-    """Trains on ``train``, validates on ``select`` and tests on ``validation``, all in memory.
+    """Trains on ``train`` and validates on ``select``, all in memory.
 
     Args:
         batch: train rows per step.
         seed: seed of the train order.
-        eval_batch: rows per batch of the other loaders, which run in order of length.
+        eval_batch: rows per batch of other passes, which run in order of length.
         teacher: a teacher's logits of ``rows`` [len(rows), labels], or None.
         rows: what is trained on; None: the train rows.
         versions: of each text in ``rows``: first one of every text, then the next of every text.
@@ -179,14 +179,9 @@ class TextDataModule(L.LightningDataModule):
         return DataLoader(rows, self.batch, sampler=sampler, collate_fn=padded)  # type: ignore[arg-type]
 
     def val_dataloader(self) -> DataLoader[Row]:
-        return self._sorted_loader(self.encoded.select)
-
-    def test_dataloader(self) -> DataLoader[Row]:
-        return self._sorted_loader(self.encoded.validation)
-
-    def extra_dataloader(self, split: str) -> DataLoader[Row]:
-        """Loader of one of the task's ``extra`` splits."""
-        return self._sorted_loader(self.encoded.extra[split])
+        ordered = [self.encoded.select[i] for i in order_by_length(self.encoded.select)]
+        # A list is a map-style data set.
+        return DataLoader(ordered, self.eval_batch, collate_fn=self._collate)  # type: ignore[arg-type]
 
     def of_rows(self, model: Callable[[Batch], Tensor], what: str) -> Tensor:
         """``model(batch)`` [n, ...] for all rows, in their order, on the CPU.
@@ -207,8 +202,3 @@ class TextDataModule(L.LightningDataModule):
         chosen = [rows[i] for i in drawn]
         parts = batch_by_length(chosen, batch)
         return [self._collate([chosen[i] for i in part]) for part in parts]
-
-    def _sorted_loader(self, rows: list[Row]) -> DataLoader[Row]:
-        ordered = [rows[i] for i in order_by_length(rows)]
-        # A list is a map-style data set.
-        return DataLoader(ordered, self.eval_batch, collate_fn=self._collate)  # type: ignore[arg-type]

@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 from skip_exp import results
 from skip_exp.config.schema import WANDB_PROJECT, Config
 from skip_exp.errors import first_line
-from skip_exp.models.sites import Site
+from skip_exp.models.family import Site
 from skip_exp.utils import files
 
 log = logging.getLogger(__name__)

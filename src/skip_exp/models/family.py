@@ -1,9 +1,13 @@
 """Descriptions of backbones: where their sublayers and linears are, and how they encode text.
 
+A site is the neurons of one sublayer: the units of an FFN, or the heads of an attention. Relevance,
+keep, skill files and results are keyed by site.
+
 Prompts, readouts, attribution, surgery and skills reach into a backbone only through these
 descriptions, so one pipeline serves all families.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -13,48 +17,95 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .attention import Attention
-from .sites import Sublayer
 
 HFModel = Any  # a Hugging Face model: the names of its submodules have no static type
 Mask = Tensor | None  # additive; None hides nothing
 HIDDEN = -1e4  # additive mask of a padding key: exp() underflows to 0 in fp16, bf16 and fp32
 
 
-@dataclass(frozen=True)
-class AttentionBlock:
-    """One attention sublayer, e.g. ``encoder.3.self``."""
+class Sublayer(str):
+    """Name of a sublayer, ``<stack>.<layer>.<self|cross|ffn>``, e.g. ``encoder.3.self``."""
 
-    name: Sublayer
-    attention: Attention
-    output: nn.Linear
+    __slots__ = ()
 
-    def linears(self) -> list[nn.Linear]:
-        """The output projection, query, key and value."""
-        return [self.output, *self.attention.projections()]
-
-
-@dataclass(frozen=True)
-class FfnBlock:
-    """One feed-forward sublayer, e.g. ``encoder.3.ffn``; a gated one has two ``up`` layers."""
-
-    name: Sublayer
-    up: tuple[nn.Linear, ...]
-    down: nn.Linear
+    @classmethod
+    def of(cls, stack: str, layer: int, part: str) -> "Sublayer":
+        """Build the name from its parts."""
+        return cls(f"{stack}.{layer}.{part}")
 
     @property
-    def output(self) -> nn.Linear:
-        """The linear that writes to the hidden state, named as in attention."""
-        return self.down
+    def stack(self) -> str:
+        """``encoder`` or ``decoder``."""
+        return self.split(".")[0]
+
+    @property
+    def layer(self) -> int:
+        """Index of its layer in the stack."""
+        return int(self.split(".")[1])
+
+    @property
+    def part(self) -> str:
+        """``self``, ``cross`` or ``ffn``."""
+        return self.split(".")[2]
+
+    @property
+    def site(self) -> "Site":
+        """The site of its neurons; an FFN's is named like the FFN."""
+        return Site(self if self.part == "ffn" else f"{self}.heads")
+
+
+class Site(str):
+    """Name of a site: ``encoder.3.ffn``, ``encoder.3.self.heads``, ``decoder.0.cross.heads``."""
+
+    __slots__ = ()
+
+    @property
+    def sublayer(self) -> Sublayer:
+        """The sublayer that it belongs to."""
+        return Sublayer(".".join(self.split(".")[:3]))
+
+    @property
+    def kind(self) -> str:
+        """``ffn`` or ``heads``."""
+        return self.split(".")[-1]
+
+    @property
+    def like(self) -> str:
+        """Its name without the layer, e.g. ``decoder.cross.heads``.
+
+        Relevances are comparable only within it. Those of an encoder add up over the tokens of a
+        text, those of a decoder over one or two. Ranked together, a T5 would lose all
+        cross-attention first.
+        """
+        stack, _, rest = self.split(".", 2)
+        return f"{stack}.{rest}"
+
+
+Relevance = dict[str, Tensor]  # by site: scores [n], fp32 on the CPU
+Keep = dict[str, Tensor]  # by site: sorted indices of what stays; absent: keep all
+
+
+@dataclass(frozen=True)
+class Block:
+    """One sublayer, e.g. ``encoder.3.self`` or ``encoder.3.ffn``.
+
+    Attributes:
+        inner: the linears to its neurons: query, key and value; or ``up``, two where it is gated.
+        output: the linear that writes to the hidden state.
+        attention: None in a feed-forward sublayer.
+    """
+
+    name: Sublayer
+    inner: tuple[nn.Linear, ...]
+    output: nn.Linear
+    attention: Attention | None = None
 
     def linears(self) -> list[nn.Linear]:
-        """The down projection, then those to the units."""
-        return [self.down, *self.up]
+        """The output projection, then the inner linears."""
+        return [self.output, *self.inner]
 
 
-Block = AttentionBlock | FfnBlock
-
-
-class Family:
+class Family(ABC):
     """How to reach into one kind of transformer.
 
     To add one: a subclass in its own file; CONTRIBUTING.md lists what else to change or check.
@@ -75,13 +126,13 @@ class Family:
         """Arguments of ``loaders[needs].from_pretrained`` and ``from_config``."""
         return {}
 
+    @abstractmethod
     def blocks(self, model: HFModel) -> list[Block]:
         """List the sublayers in use, in order of execution."""
-        raise NotImplementedError
 
+    @abstractmethod
     def layers(self, model: HFModel) -> list[nn.Module]:
         """List the stacks of layers in use, the encoder's first, and their final norms."""
-        raise NotImplementedError
 
     def depth(self, model: HFModel) -> int:
         """Number of layers, of the shorter stack where there are two."""
@@ -99,9 +150,9 @@ class Family:
         if hasattr(config, "layer_types"):
             config.layer_types = config.layer_types[:count]
 
+    @abstractmethod
     def encode(self, model: HFModel, embeds: Tensor, mask: Mask, types: Tensor | None) -> Tensor:
         """Hidden states [B, T, H] of embeddings [B, T, H] and token ``types`` [B, T]."""
-        raise NotImplementedError
 
     def decode(
         self, model: HFModel, embeds: Tensor, mask: Mask, hidden: Tensor, seen: Mask
@@ -113,17 +164,13 @@ class Family:
         """
         raise NotImplementedError
 
-    def decoder_prefix(self, model: HFModel) -> int:
-        """Number of prefix keys of the decoder's self-attentions."""
-        raise NotImplementedError
-
+    @abstractmethod
     def word_scores(self, model: HFModel, hidden: Tensor) -> Tensor:
         """Vocabulary logits [..., V] of the language model for hidden states [..., H]."""
-        raise NotImplementedError
 
+    @abstractmethod
     def head(self, model: HFModel) -> tuple[nn.Linear, nn.Linear]:
         """Both linear layers of a sequence classifier's head."""
-        raise NotImplementedError
 
     def between(self, model: HFModel) -> nn.Module:
         """What stands between both layers of :meth:`head`."""
@@ -182,9 +229,8 @@ def key_mask(attention_mask: Tensor, prefix: int) -> Tensor | None:
     return F.pad(mask, (prefix, 0))[:, None, None, :]
 
 
-def causal_mask(length: int, prefix: int, device: torch.device) -> Tensor | None:
-    """Additive mask [1, 1, length, prefix + length] that hides later positions."""
+def causal_mask(length: int, device: torch.device) -> Tensor | None:
+    """Additive mask [1, 1, length, length] that hides later positions."""
     if length == 1:
         return None
-    future_mask = torch.full((length, length), HIDDEN, device=device).triu(1)
-    return F.pad(future_mask, (prefix, 0))[None, None]
+    return torch.full((length, length), HIDDEN, device=device).triu(1)[None, None]

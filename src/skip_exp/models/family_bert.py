@@ -11,8 +11,7 @@ from transformers.models.roberta.modeling_roberta import RobertaSelfAttention
 from transformers.models.xlm_roberta.modeling_xlm_roberta import XLMRobertaSelfAttention
 
 from .attention import Attention
-from .family import AttentionBlock, Block, Family, FfnBlock, HFModel, Mask
-from .sites import Sublayer
+from .family import Block, Family, HFModel, Mask, Sublayer
 
 
 class BertAttention(Attention):
@@ -51,9 +50,10 @@ class Bert(Family):
     def blocks(self, model: HFModel) -> list[Block]:
         blocks: list[Block] = []
         for i, layer in enumerate(model.base_model.encoder.layer):
-            attention, name = layer.attention, partial(Sublayer.of, "encoder", i)
-            blocks.append(AttentionBlock(name("self"), attention.self, attention.output.dense))
-            blocks.append(FfnBlock(name("ffn"), (layer.intermediate.dense,), layer.output.dense))
+            own, name = layer.attention.self, partial(Sublayer.of, "encoder", i)
+            out = layer.attention.output.dense
+            blocks.append(Block(name("self"), own.projections(), out, own))
+            blocks.append(Block(name("ffn"), (layer.intermediate.dense,), layer.output.dense))
         return blocks
 
     def layers(self, model: HFModel) -> list[nn.Module]:

@@ -20,9 +20,8 @@ from torch import Tensor, nn
 from transformers.models.modernbert.modeling_modernbert import ModernBertAttention, ModernBertMLP
 
 from .attention import Attention
-from .family import HIDDEN, AttentionBlock, Block, Family, FfnBlock, HFModel, Mask, linear_of
+from .family import HIDDEN, Block, Family, HFModel, Mask, Sublayer, linear_of
 from .family_bert import Bert
-from .sites import Sublayer
 
 Turn = tuple[Tensor, Tensor]  # cosines and sines [1, T, head_dim / 2]
 
@@ -80,8 +79,8 @@ class ModernBert(Family):
         blocks: list[Block] = []
         for i, layer in enumerate(model.base_model.layers):
             attention, mlp, name = layer.attn, layer.mlp, partial(Sublayer.of, "encoder", i)
-            blocks.append(AttentionBlock(name("self"), attention, attention.Wo))
-            blocks.append(FfnBlock(name("ffn"), (mlp.input, mlp.gate), mlp.Wo))
+            blocks.append(Block(name("self"), attention.projections(), attention.Wo, attention))
+            blocks.append(Block(name("ffn"), (mlp.input, mlp.gate), mlp.Wo))
         return blocks
 
     def layers(self, model: HFModel) -> list[nn.Module]:

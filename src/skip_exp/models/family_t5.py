@@ -14,8 +14,7 @@ from transformers import (
 from transformers.models.t5.modeling_t5 import T5Attention
 
 from .attention import Attention
-from .family import AttentionBlock, Block, Family, FfnBlock, HFModel, Mask
-from .sites import Sublayer
+from .family import Block, Family, HFModel, Mask, Sublayer
 
 
 class T5BlockAttention(Attention):
@@ -89,13 +88,13 @@ class T5(Family):
         for stack_name, stack in _stacks(model):
             for i, block in enumerate(stack.block):
                 name, attention = partial(Sublayer.of, stack_name, i), block.layer[0].SelfAttention
-                blocks.append(AttentionBlock(name("self"), attention, attention.o))
+                blocks.append(Block(name("self"), attention.projections(), attention.o, attention))
                 if len(block.layer) == 3:
                     cross = block.layer[1].EncDecAttention
-                    blocks.append(AttentionBlock(name("cross"), cross, cross.o))
+                    blocks.append(Block(name("cross"), cross.projections(), cross.o, cross))
                 ffn = block.layer[-1].DenseReluDense
                 up = (ffn.wi_0, ffn.wi_1) if hasattr(ffn, "wi_0") else (ffn.wi,)
-                blocks.append(FfnBlock(name("ffn"), up, ffn.wo))
+                blocks.append(Block(name("ffn"), up, ffn.wo))
         return blocks
 
     def layers(self, model: HFModel) -> list[nn.Module]:
@@ -116,10 +115,6 @@ class T5(Family):
         for block in stack.block:
             x, bias, cross_bias = block(x, mask, bias, hidden, seen, cross_bias)
         return stack.dropout(stack.final_layer_norm(x))
-
-    def decoder_prefix(self, model: HFModel) -> int:
-        prefix = model.base_model.decoder.block[0].layer[0].SelfAttention.prefix
-        return 0 if prefix is None else prefix[0].shape[0]
 
     def word_scores(self, model: HFModel, hidden: Tensor) -> Tensor:
         if model.config.scale_decoder_outputs:

@@ -17,9 +17,9 @@ from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 from .families import FAMILIES
+from .family import Keep
 from .prompts import PROMPT_CLASSES
 from .readouts import READOUT_CLASSES
-from .sites import Keep
 from .soft_prompt import SoftPromptModel
 from .surgery import narrow
 

@@ -2,7 +2,7 @@
 
 ``input`` (Lester et al. 2021) puts virtual word embeddings before the text; each costs a full token
 in every layer. ``prefix`` (P-tuning v2, Liu et al. 2021) adds virtual keys and values to every
-self-attention; they need no query and no FFN. ``none`` adds nothing.
+self-attention of the encoder; they need no query and no FFN. ``none`` adds nothing.
 """
 
 from typing import ClassVar, Self
@@ -10,8 +10,8 @@ from typing import ClassVar, Self
 import torch
 from torch import Tensor, nn
 
-from .family import AttentionBlock, Family, HFModel
-from .sites import Keep, Sublayer
+from .attention import Attention
+from .family import Family, HFModel, Keep, Sublayer
 
 
 class SoftPrompt(nn.Module):
@@ -28,13 +28,12 @@ class SoftPrompt(nn.Module):
     at_input: ClassVar[bool] = False
 
     @classmethod
-    def build(cls, model: HFModel, family: Family, length: int, decoder: bool = False) -> Self:
+    def build(cls, model: HFModel, family: Family, length: int) -> Self:
         """Build a prompt of zeros for a backbone; :func:`start.new_prompt` makes one to tune.
 
         Args:
             model: the backbone, prepared by ``family``.
             length: number of virtual tokens.
-            decoder: whether T5's decoder gets a prefix, too.
         """
         return cls()
 
@@ -52,10 +51,10 @@ class SoftPrompt(nn.Module):
         """Map word embeddings [B, T, H] of the texts to [B, input_length + T, H]."""
         return embeds
 
-    def install(self, blocks: dict[str, AttentionBlock]) -> None:
+    def install(self, attentions: dict[str, Attention]) -> None:
         """Put keys and values in place; called before every forward pass."""
-        for block in blocks.values():
-            block.attention.prefix = None
+        for attention in attentions.values():
+            attention.prefix = None
 
     def cut(self, keep: Keep) -> None:
         """Keep what the backbone keeps, in place (see :func:`narrow`)."""
@@ -78,7 +77,7 @@ class InputPrompt(SoftPrompt):
         self.embedding = nn.Parameter(embedding)
 
     @classmethod
-    def build(cls, model: HFModel, family: Family, length: int, decoder: bool = False) -> Self:
+    def build(cls, model: HFModel, family: Family, length: int) -> Self:
         return cls(torch.zeros(length, model.get_input_embeddings().weight.shape[1]))
 
     @property
@@ -104,24 +103,23 @@ class PrefixPrompt(SoftPrompt):
         self.values = nn.ParameterList(nn.Parameter(torch.zeros(size)) for size in sizes)
 
     @classmethod
-    def build(cls, model: HFModel, family: Family, length: int, decoder: bool = False) -> Self:
-        stacks = ("encoder", "decoder") if decoder else ("encoder",)
-        blocks = [
-            b
-            for b in family.blocks(model)
-            if isinstance(b, AttentionBlock) and b.name.part == "self" and b.name.stack in stacks
-        ]
-        sizes = [(length, b.attention.heads, b.attention.head_dim) for b in blocks]
-        return cls([b.name for b in blocks], sizes)
+    def build(cls, model: HFModel, family: Family, length: int) -> Self:
+        found = {
+            block.name: (length, block.attention.heads, block.attention.head_dim)
+            for block in family.blocks(model)
+            if block.attention is not None
+            and (block.name.stack, block.name.part) == ("encoder", "self")
+        }
+        return cls([*found], [*found.values()])
 
     @property
     def length(self) -> int:
         return self.keys[0].shape[0]
 
-    def install(self, blocks: dict[str, AttentionBlock]) -> None:
+    def install(self, attentions: dict[str, Attention]) -> None:
         pairs = dict(zip(self.names, zip(self.keys, self.values, strict=True), strict=True))
-        for name, block in blocks.items():  # in one assignment: another thread may be predicting
-            block.attention.prefix = pairs.get(name)
+        for name, attention in attentions.items():
+            attention.prefix = pairs.get(name)  # in one step: another thread may be predicting
 
     def cut(self, keep: Keep) -> None:
         for i, name in enumerate(self.names):

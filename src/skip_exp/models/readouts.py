@@ -221,8 +221,9 @@ class ClassifierReadout(Readout):
     @classmethod
     def build(cls, model: HFModel, family: Family, labels: int, **about: Any) -> Self:
         dense, out = family.head(model)
-        pooling = getattr(model.config, "classifier_pooling", "cls")
-        return cls(dense, family.between(model), out, pooling)
+        return cls(
+            dense, family.between(model), out, getattr(model.config, "classifier_pooling", "cls")
+        )
 
     def decoded(self, attention_mask: Tensor) -> Tensor | None:
         return attention_mask.bool()
@@ -258,7 +259,7 @@ def keep_fp32(x: Tensor) -> AbstractContextManager[Any]:
 def _decode(
     model: HFModel, family: Family, ids: Tensor, hidden: Tensor, seen: Tensor | None
 ) -> Tensor:
-    mask = causal_mask(ids.shape[1], family.decoder_prefix(model), ids.device)
+    mask = causal_mask(ids.shape[1], ids.device)
     return family.decode(model, model.get_input_embeddings()(ids), mask, hidden, seen)
 
 

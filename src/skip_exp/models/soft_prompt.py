@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from transformers.modeling_utils import PreTrainedModel
 
 from .attention import Attention
-from .family import AttentionBlock, Block, Family, key_mask, weights_of
+from .family import Block, Family, key_mask, weights_of
 from .prompts import SoftPrompt
 from .readouts import Encoded, Readout
 
@@ -47,9 +47,9 @@ class SoftPromptModel(nn.Module):
         """List the attention and FFN sublayers in use, in order of execution."""
         return self.family.blocks(self.backbone)
 
-    def attention_blocks(self) -> dict[str, AttentionBlock]:
-        """The attention sublayers among :meth:`blocks`, by name."""
-        return {b.name: b for b in self.blocks() if isinstance(b, AttentionBlock)}
+    def attentions(self) -> dict[str, Attention]:
+        """The attention modules among :meth:`blocks`, by name."""
+        return {b.name: b.attention for b in self.blocks() if b.attention is not None}
 
     def encoder_mask(self, attention_mask: Tensor) -> Tensor:
         """Extend the text's 0/1 mask [B, T] by ones for virtual and added tokens."""
@@ -61,7 +61,7 @@ class SoftPromptModel(nn.Module):
         self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None
     ) -> Tensor:
         """Compute class logits [B, labels] in fp32 from right-padded ids and 0/1 mask [B, T]."""
-        self.prompt.install(self.attention_blocks())
+        self.prompt.install(self.attentions())
         return self.logits(input_ids, attention_mask, token_type_ids)
 
     def logits(

@@ -52,7 +52,7 @@ class OneLabel:
 
         def read(cells: Mapping[str, Any]) -> int:
             if isinstance(cells[column], list):
-                why = "rows of several labels need task.multilabel=true"
+                why = "rows of several labels need task.kind=many_labels"
                 raise ValueError(f"label {shown(cells[column])}: {why}")
             return index.read(cells[column], column)
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Outcome = OneLabel | ManyLabels
-OUTCOMES: dict[bool, Outcome] = {False: OneLabel(), True: ManyLabels()}  # by `task.multilabel`
+OUTCOMES: dict[str, Outcome] = {"one_label": OneLabel(), "many_labels": ManyLabels()}  # `task.kind`
 METRICS = tuple(dict.fromkeys(name for each in OUTCOMES.values() for name in each.metrics))
 COLDEST, HOTTEST = 0.05, 20.0
 

@@ -20,11 +20,11 @@ from skip_exp.config.schema import PromptConfig
 from skip_exp.data.batches import tokenize_fast
 from skip_exp.data.rows import Rows
 from skip_exp.errors import DataError
-from skip_exp.models.family import AttentionBlock, Family, HFModel
+from skip_exp.models.family import Family, HFModel
 from skip_exp.models.prompts import PROMPT_CLASSES, InputPrompt, PrefixPrompt, SoftPrompt
 from skip_exp.models.readouts import HeadReadout, Readout
 from skip_exp.models.soft_prompt import SoftPromptModel
-from skip_exp.models.trained import fold_updates, train_only
+from skip_exp.models.trained import fold_updates, load_trainable, train_only
 from skip_exp.phases.start import Start
 
 
@@ -63,9 +63,12 @@ def build_model(
         text=" ".join(task.labels),
         counts=data.token_counts,
     )
-    silent = prompt.init == "silent"
     soft = new_prompt(
-        prompt.kind, backbone.model, backbone.family, ids, prompt.decoder, silent=silent
+        prompt.kind,
+        backbone.model,
+        backbone.family,
+        ids,
+        silent=prompt.init == "silent",
     )
     readout = build_readout(backbone, task.num_labels, tuple(task.words), pooling)
     draw_weights(readout)
@@ -75,7 +78,7 @@ def build_model(
         model = model.copy()
     if start is not None:
         train_only(model, start.train, start.rank, seed)  # has whatever the start brings
-        start.load_into(model)
+        load_trainable(model, start.state)
         if settings.train != "lora":
             fold_updates(model.backbone)  # the weights themselves are trained from here on
     train_only(model, settings.train, settings.rank, seed)
@@ -119,7 +122,6 @@ def new_prompt(
     model: HFModel,
     family: Family,
     ids: Tensor,
-    decoder: bool = False,
     silent: bool = False,
 ) -> SoftPrompt:
     """Build a prompt that starts from the tokens ``ids`` [length].
@@ -129,10 +131,9 @@ def new_prompt(
 
     Args:
         model: the backbone, prepared by ``family``.
-        decoder: whether T5's decoder gets a prefix, too.
         silent: the values of a prefix are zero: it only takes attention from the text.
     """
-    prompt = PROMPT_CLASSES[kind].build(model, family, len(ids), decoder)
+    prompt = PROMPT_CLASSES[kind].build(model, family, len(ids))
     words = model.get_input_embeddings().weight[ids]
     if isinstance(prompt, InputPrompt):
         prompt.embedding.copy_(words)
@@ -150,19 +151,15 @@ def _fill(
     def store(linear: nn.Linear, _inputs: Any, out: Tensor) -> None:
         projected[linear] = out[0]
 
-    found = {block.name: block for block in family.blocks(model)}
-    blocks = [found[name] for name in prompt.names]
-    linears: list[nn.Linear] = []
-    for block in blocks:
-        assert isinstance(block, AttentionBlock)
-        block.attention.prefix = None
-        linears += block.attention.projections()[1:]
+    linears: list[nn.Linear] = []  # keys and values of every attention
+    for block in family.blocks(model):
+        if block.attention is not None and block.name in prompt.names:
+            block.attention.prefix = None
+            linears += block.inner[1:]
     with ExitStack() as hooks:
         for linear in linears:
             hooks.enter_context(linear.register_forward_hook(store))
-        hidden = family.encode(model, embeds[None], None, None)
-        if any(name.stack == "decoder" for name in prompt.names):
-            family.decode(model, embeds[None], None, hidden, None)
+        family.encode(model, embeds[None], None, None)
     for i, (keys, values) in enumerate(zip(prompt.keys, prompt.values, strict=True)):
         keys.copy_(projected[linears[2 * i]].view_as(keys))
         if not silent:

@@ -6,7 +6,6 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -17,14 +16,15 @@ from skip_exp import results
 from skip_exp.backbones.load import load_backbone
 from skip_exp.cache.store import Entry, pack_files
 from skip_exp.config.checks import STATES
+from skip_exp.config.groups import TRAIN
 from skip_exp.config.schema import backbone_label
 from skip_exp.data.rows import get_labels
 from skip_exp.logger.build import save_picture
+from skip_exp.models.family import Keep
 from skip_exp.models.readouts import ClassifierReadout
-from skip_exp.models.shapes import block_parameters, flops, keep_sizes, shapes_of
-from skip_exp.models.sites import Keep
 from skip_exp.models.soft_prompt import SoftPromptModel
-from skip_exp.models.trained import fold_updates, list_factors, list_updates, skill_parameters
+from skip_exp.models.surgery import block_parameters, flops, keep_sizes, shapes_of
+from skip_exp.models.trained import fold_updates, list_factors
 from skip_exp.outcomes.registry import fit_temperature
 from skip_exp.phases.job import Job
 from skip_exp.results import (
@@ -37,7 +37,7 @@ from skip_exp.results import (
     Result,
     Scores,
 )
-from skip_exp.skill.files import save_skill
+from skip_exp.skill.files import save_skill, whole_model
 from skip_exp.skill.ranges import measure_ranges
 from skip_exp.skill.record import (
     RECORD,
@@ -74,27 +74,21 @@ def begin_result(job: Job) -> Result:
 
 
 def add_scores(job: Job, result: Result, found: Mapping[str, Entry]) -> None:
-    """Fill in the scores of the three models, as `phases.test` returns them, and the calibration.
+    """Fill in the scores of the three models, as `measure.test` returns them, and the calibration.
 
     Temperature and threshold are of the selection slice, the former's effect that on the
     validation split.
     """
 
-    def scores(metric: str, *place: str) -> dict[str, float]:
-        by_state = {}
-        for state in STATES:
-            split = found[state].values
-            for name in place:
-                split = split[name]
-            by_state[state] = split[metric]
-        return by_state
+    def scores(metric: str, split: str) -> dict[str, float]:
+        return {state: found[state].values["scores"][split][metric] for state in STATES}
 
     names, splits = job.data.spec.metrics, job.data.spec.extra
     result.metric = MainScores(name=job.metric, **scores(job.metric, "validation"))
     result.select = Scores(**scores(job.metric, "select"))
     result.metrics = {name: scores(name, "validation") for name in names}
     if splits:
-        extra = {split: {name: scores(name, "extra", split) for name in names} for split in splits}
+        extra = {split: {name: scores(name, split) for name in names} for split in splits}
         result.metrics["extra"] = extra
     logits, outcome = found["final"].tensors, job.data.spec.outcome
     labels = np.array(get_labels(job.data.validation))
@@ -124,7 +118,6 @@ def finish(
     *,
     dense: SoftPromptModel,
     final: SoftPromptModel,
-    whole: SoftPromptModel,
     keep: Keep,
     scored: Mapping[str, Entry],
     is_lasting: bool,
@@ -134,19 +127,17 @@ def finish(
     The result is without a timing.
 
     Args:
-        whole: the reference for size and speed: the dense model or, where that has the first layers
-            only, one on the whole backbone.
         keep: what stays, in indices of the dense model.
-        scored: as `phases.test` returns it.
+        scored: as `measure.test` returns it.
         is_lasting: False where a contended timing or the clock had a part in it.
     """
     results.check_folder(job.output, job.key)  # before its files are replaced
     record = skill_record(job, final, result)
-    pad_id = job.data.tokenizer.pad_token_id
-    ranges = measure_ranges(final.eval(), job.data.train, pad_id)
+    ranges = measure_ranges(final.eval(), job.data.train, job.data.tokenizer.pad_token_id)
     save_skill(job.output / "skill", final, keep, record, ranges)
     result.skill = "skill"
     result.ratio_reached = 1 - block_parameters(final) / block_parameters(dense)
+    whole = whole_model(record)  # the reference for size and speed
     result.params = count_params(whole, final)
     before, after = (flops(model, job.cfg.data.max_length) for model in (whole, final))
     result.flops = Flops(before=before, after=after, ratio=before / after)
@@ -206,9 +197,11 @@ def skill_record(job: Job, final: SoftPromptModel, result: Result) -> SkillRecor
     if job.cfg.prune.layers is not None:  # it needs no more than these
         name = backbone_label(job.cfg.backbone.name, job.cfg.prune.layers)
         b = load_backbone(name, b.path, b.family.name, b.readout, job.cfg.prune.layers)
-    factors = list_factors(final.backbone)
+    factors, tune, retune = list_factors(final.backbone), job.cfg.tune, job.cfg.retune
+    trained = [tune.train, retune.train] if retune.enabled else [tune.train]
     return SkillRecord(
         task=spec.name,
+        kind=spec.kind,
         text=spec.text,
         label=spec.label,
         labels=spec.labels,
@@ -225,7 +218,6 @@ def skill_record(job: Job, final: SoftPromptModel, result: Result) -> SkillRecor
         prompt=PromptRecord(
             kind=prompt.kind,  # type: ignore[arg-type]  # the same
             length=prompt.length,
-            decoder=prompt.decoder,
         ),
         max_length=job.cfg.data.max_length,
         scores=ScoreRecord(
@@ -233,22 +225,10 @@ def skill_record(job: Job, final: SoftPromptModel, result: Result) -> SkillRecor
             validation=result.metric.final,
             data=job.data.source,
         ),
-        train=_name_trained(job, final),
+        # The most that any phase trained: the skill stores it, whatever came after.
+        train=max(trained, key=TRAIN.index),  # type: ignore[arg-type]  # the same
         rank=factors[0].shape[1] if factors else None,
         start=job.start.origin if job.start else None,
         temperature=result.calibration.temperature or 1.0,
         threshold=result.calibration.threshold,
     )
-
-
-def _name_trained(job: Job, model: SoftPromptModel) -> Any:
-    """What any phase trained of the backbone: the skill stores it, whatever came after."""
-    tune, retune = job.cfg.tune, job.cfg.retune
-    trained = (tune.train, retune.train if retune.enabled else "")
-    for whole in ("full", "layers"):
-        if whole in trained:
-            return whole
-    if list_updates(model.backbone):
-        return "lora"
-    own = any(name.startswith("backbone.") for name in skill_parameters(model))
-    return "bias" if own else (retune if retune.enabled else tune).train

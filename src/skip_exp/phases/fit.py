@@ -1,25 +1,32 @@
-"""What tune and retune share: a fit of a model's trainable part."""
+"""tune and retune: a prompt, a readout and what `train` names of the backbone are trained."""
 
 import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import torch
 from lightning.pytorch.loggers import Logger
 from torch import Tensor
 
-from skip_exp.callbacks.fit import Curves, KeepLast, mark_kept, replay, standard_error
-from skip_exp.config.groups import RetuneConfig, TrainConfig
-from skip_exp.config.schema import TrainerConfig
-from skip_exp.data.batches import Batch
+from skip_exp.backbones.load import Backbone
+from skip_exp.cache.store import JOB_STAGE, Entry, Keyed, stage_key
+from skip_exp.callbacks.fit import Curves, KeepLast, mark_kept, replay
+from skip_exp.config.groups import RetuneConfig, TrainConfig, TuneConfig
+from skip_exp.config.schema import PromptConfig, TrainerConfig
+from skip_exp.data.batches import Batch, Row
 from skip_exp.data.module import TextDataModule
 from skip_exp.data.rows import Rows, get_labels
 from skip_exp.errors import ConfigError
 from skip_exp.models.readouts import HeadReadout
 from skip_exp.models.soft_prompt import SoftPromptModel
+from skip_exp.models.surgery import flops
+from skip_exp.models.trained import load_trainable, train_only, trainable_state
+from skip_exp.phases.build import build_model, phase_seed
+from skip_exp.phases.job import Job
+from skip_exp.phases.start import Start
 from skip_exp.training import trainer as trainers
 from skip_exp.training.module import PromptTuner, fit_linear
 
@@ -29,7 +36,119 @@ EPOCHS_SLACK = 1e-9  # rounding: 1 - 0.9 is slightly less than 0.1
 # Fraction of a dense epoch that pruning does not reduce (norms, embeddings, optimizer, loop), as
 # measured on minilm in fp32. A constant, so that the number of epochs is the same on all machines.
 FIXED = 0.03
-LAST = 0.25  # fraction of the epochs in which nothing should get better any more
+
+
+def tune(job: Job) -> tuple[Keyed[SoftPromptModel], str]:
+    """The dense model, and whether its training was a hit or a miss; the curves are logged."""
+    arguments = job.dense_arguments
+    stage, key = fit_dense.__name__, stage_key(fit_dense.__name__, arguments)
+    if job.cfg.tune.is_given:
+        log.info("tune: the model stays as it is")
+        return Keyed(key, job.new_model), "miss"
+    unfinished = job.cache.unfinished(stage, key, "ckpt")
+    entry = job.cache.stage(fit_dense, job.trainer, job.loggers, unfinished, **arguments)
+    model = job.new_model()
+    load_trainable(model, entry.tensors)
+    if entry.hit:
+        curves, epoch = entry.values["curves"], entry.values["epoch"]
+        replay(job.loggers, [*curves, mark_kept("tune", curves, epoch)])
+        log_kept(job.metric, epoch, len(curves), entry.values["score"], "from the cache:")
+    return Keyed(entry.key, lambda: model, entry.keep), entry.found
+
+
+def fit_dense(
+    trainer: TrainerConfig,
+    loggers: Sequence[Logger],
+    unfinished: Path | None,
+    *,
+    data: Rows,
+    backbone: Backbone,
+    pooling: str,
+    prompt: PromptConfig,
+    settings: TuneConfig,
+    start: Start | None,
+    seed: int,
+    precision: str,
+    extra: Mapping[str, Any] | None = None,
+) -> Entry:
+    """Train the dense model: its trained parameters, its curves, and the epoch that it kept.
+
+    Args:
+        precision, extra: those of the trainer, which count in the key.
+    """
+    on_cpu = trainers.root_device(trainer).type == "cpu"
+    model = build_model(
+        data, backbone, pooling, prompt, settings, start, seed, shares_backbone=on_cpu
+    )
+    start_readout(trainer, model, data, backbone.path)
+    own = phase_seed(seed, "tune")
+    rows = TextDataModule(data, settings.batch, own)
+    epochs = count_epochs(settings, len(data.train))
+    last, curves = fit(trainer, loggers, model, rows, settings, epochs, own, unfinished=unfinished)
+    found: dict[str, Any] = {"curves": curves.points, "epoch": last.epoch, "score": last.score}
+    return Entry(trainable_state(model), found, keep=not last.timed_out)
+
+
+def retune(
+    job: Job, dense: Keyed[SoftPromptModel], pruned: SoftPromptModel, loggers: Sequence[Logger]
+) -> tuple[SoftPromptModel, int, bool]:
+    """The final model, trained again if ``retune.enabled``; ``pruned`` is not changed.
+
+    Returns the model, the number of re-tuning epochs, 0 without re-tuning, and whether the clock
+    ended them.
+    """
+    model, settings, seed = pruned.copy(), job.cfg.retune, job.seed("retune")
+    if not settings.enabled:
+        train_only(model, job.cfg.tune.train)  # the skill stores what was trained, nothing else
+        return model.eval(), 0, False
+    train_only(model, settings.train, settings.rank, seed)
+    if settings.train == "prompt_readout":  # a frozen backbone cannot move its features back
+        start_readout(job.trainer, model, job.data, job.backbone.path, "retune")
+    epochs = plan_epochs(job, dense.value, pruned)
+    if settings.distill:
+        arguments = {"dense": dense, "data": job.dense_arguments["data"], "texts": job.taught}
+        logits = job.cache.stage(ask_teacher, job.trainer, **arguments).tensors["logits"]
+        rows = TextDataModule(
+            job.data,
+            settings.batch,
+            seed,
+            teacher=logits,
+            rows=job.taught.value,
+            versions=1 + settings.copies,
+        )
+    else:
+        rows = TextDataModule(job.data, settings.batch, seed)
+    last, _ = fit(
+        job.trainer,
+        loggers,
+        model,
+        rows,
+        settings,
+        epochs,
+        seed,
+        settings.distill,
+        job.cache.unfinished(JOB_STAGE, job.key, "ckpt"),
+    )
+    return model.eval(), epochs, last.timed_out
+
+
+def plan_epochs(job: Job, dense: SoftPromptModel, pruned: SoftPromptModel) -> int:
+    """The given epochs, or as many as ``retune.budget`` pays or few rows need.
+
+    FLOPs are counted at the mean length of the train rows, so all machines get the same number.
+    """
+    settings, lengths = job.cfg.retune, [len(row["input_ids"]) for row in job.data.train]
+    mean = round(sum(lengths) / len(lengths))
+    operations = flops(pruned, mean) / flops(dense, mean)
+    return max(count_paid_epochs(settings, operations), count_epochs(settings, len(lengths)))
+
+
+def ask_teacher(
+    trainer: TrainerConfig, *, dense: SoftPromptModel, data: Rows, texts: list[Row]
+) -> Entry:
+    """The dense model's logits of the texts [rows, labels], computed once for all ratios."""
+    rows = TextDataModule(data, 1, 0, rows=texts)
+    return Entry({"logits": ask(trainer, dense, rows, lambda model, x: model(**x), "teacher")})
 
 
 def fit(
@@ -58,11 +177,6 @@ def fit(
     tuner = PromptTuner(model, phase, replace(settings, epochs=epochs), spec, distill)
     last, curves = trainers.fit(tuner, rows, trainer, metric, seed, loggers, select, unfinished)
     log_kept(metric, last.epoch, epochs, last.score)
-    scores = [float(point[f"select_{metric}"]) for point in curves.points]
-    error = standard_error(max(scores), select, metric)
-    if last.epoch + 1 == epochs and is_improving(scores, error):
-        message = "%s: stopped after %d epochs while still improving: try a larger %s.epochs"
-        log.warning(message, phase, epochs, phase)
     replay(loggers, [mark_kept(phase, curves.points, last.epoch)])
     return last, curves
 
@@ -99,15 +213,21 @@ def start_readout(
     inputs = ask(trainer, model, TextDataModule(data, 1, 0), read, "head")
     if not inputs.isfinite().all():
         raise ConfigError("backbone.path", path, "answers nan or inf; take undamaged weights")
-    labels = get_labels(data.train)
-    fit_linear(readout.linear, inputs, torch.tensor(labels), data.spec.outcome)
+    labels = torch.tensor(get_labels(data.train))
+    fit_linear(readout.linear, inputs, labels, data.spec.outcome)
     log.info("%s: the head starts as logistic regression on %d rows", phase, len(inputs))
 
 
 def log_kept(metric: str, epoch: int, epochs: int, score: float, how: str = "kept") -> None:
     """Log the selection score of the epoch that a fit ends with; -1 is the state before it."""
-    place = f"{how} epoch {epoch + 1} of {epochs}"
-    log.info("%s: %s %.1f on the selection slice", place, metric, 100 * score)
+    log.info(
+        "%s epoch %d of %d: %s %.1f on the selection slice",
+        how,
+        epoch + 1,
+        epochs,
+        metric,
+        100 * score,
+    )
 
 
 def ask(
@@ -130,7 +250,9 @@ def ask(
         on_device = {name: t.to(device) for name, t in batch.items() if name != "labels"}
         return question(model, on_device)
 
-    return rows.of_rows(answer, what)
+    answers = rows.of_rows(answer, what)
+    model.to("cpu")  # where all models are between two passes: they share weights
+    return answers
 
 
 def count_epochs(settings: TrainConfig, rows: int) -> int:
@@ -153,18 +275,3 @@ def count_paid_epochs(settings: RetuneConfig, operations: float) -> int:
     cost = FIXED + (1 - FIXED) * operations  # of an epoch, as a fraction of a dense one
     paid = math.floor(settings.budget / (settings.epochs * cost) + EPOCHS_SLACK)
     return max(1, paid) * settings.epochs
-
-
-def is_improving(scores: Sequence[float], error: float) -> bool:
-    """Whether the last quarter of a fit's epochs gained more on the selection slice than chance.
-
-    Example:
-        >>> is_improving([0.5, 0.6, 0.7, 0.8], error=0.05)
-        True
-
-    Args:
-        scores: of the selection slice, one per epoch.
-        error: standard error of a score there.
-    """
-    before = len(scores) - math.ceil(LAST * len(scores))
-    return before > 0 and max(scores[before:]) - max(scores[:before]) > error

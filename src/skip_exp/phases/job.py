@@ -8,7 +8,7 @@ from typing import Any, cast
 from lightning.pytorch.loggers import Logger
 from torch import Tensor
 
-from skip_exp.backbones.load import Backbone, load_backbone
+from skip_exp.backbones.load import Backbone
 from skip_exp.cache.store import JOB_STAGE, Keyed, StageCache
 from skip_exp.cache.version import digest, job_code, parts_code
 from skip_exp.callbacks.between import Method
@@ -154,11 +154,3 @@ class Job:
             cfg.seed,
             shares_backbone=root_device(self.trainer).type == "cpu",
         )
-
-    def whole(self, dense: SoftPromptModel) -> SoftPromptModel:
-        """The reference for size and speed: ``dense``, or all layers of its backbone, untrained."""
-        b = self.cfg.backbone
-        if b.layers is None:
-            return dense
-        backbone = load_backbone(b.name, b.path, b.family, b.readout)
-        return replace(self, backbone=backbone, start=None).new_model()

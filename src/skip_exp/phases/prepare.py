@@ -18,8 +18,8 @@ from skip_exp.data.rows import Rows
 from skip_exp.data.sources import load_rows, local_files
 from skip_exp.errors import ConfigError, SkipError
 from skip_exp.models.prompts import PROMPT_CLASSES
-from skip_exp.models.readouts import READOUT_CLASSES, Seq2SeqReadout
-from skip_exp.models.shapes import shape_of
+from skip_exp.models.readouts import READOUT_CLASSES
+from skip_exp.models.surgery import shape_of
 from skip_exp.phases.build import phase_seed
 from skip_exp.phases.job import Job
 from skip_exp.phases.start import find_start
@@ -28,8 +28,6 @@ from skip_exp.training.trainer import usable
 from skip_exp.utils.files import stamp
 
 log = logging.getLogger(__name__)
-
-MANY = 200  # decoder positions per text; at 1,232 a batch of 32 takes 12 GB
 
 
 def prepare(cfg: Config) -> Job:
@@ -61,13 +59,7 @@ def prepare(cfg: Config) -> Job:
 def check_backbone(cfg: Config, backbone: Backbone) -> None:
     """Refuse what ``backbone`` cannot do, before any work. Raises SkipError."""
     task = cfg.task
-    built = build_readout(backbone, task.num_labels, tuple(task.words))
-    if isinstance(built, Seq2SeqReadout) and built.targets.numel() > MANY:
-        log.warning(
-            "task.words: %d label words of up to %d pieces are decoded for every text; "
-            "backbone.readout=head needs far less time and memory",
-            *built.targets.shape,
-        )
+    build_readout(backbone, task.num_labels, tuple(task.words))  # refuses what it cannot read
     if cfg.backbone.readout == "classifier":
         _check_classes(task.labels, dict(backbone.model.config.id2label or {}))
     blocks = backbone.family.blocks(backbone.model)
@@ -86,8 +78,11 @@ def _check_classes(labels: list[str], classes: dict[Any, str]) -> None:
     """The task's labels must be the checkpoint's classes, in its order, where these have names."""
     names = class_names(classes)
     if names is not None and [*labels] != names:
-        why = f"must be the checkpoint's classes, in its order: {', '.join(names)}"
-        raise ConfigError("task.labels", labels, why)
+        raise ConfigError(
+            "task.labels",
+            labels,
+            f"must be the checkpoint's classes, in its order: {', '.join(names)}",
+        )
 
 
 def check_length(cfg: Config, backbone: Backbone) -> None:
@@ -98,8 +93,11 @@ def check_length(cfg: Config, backbone: Backbone) -> None:
     added = READOUT_CLASSES[backbone.readout].added
     # A prefix starts from the keys that the backbone computes for as many tokens.
     if prompt.kind == "prefix" and prompt.length > limit:
-        why = f"must be at most {limit}, the positions of {backbone.name}"
-        raise ConfigError("prompt.length", prompt.length, why)
+        raise ConfigError(
+            "prompt.length",
+            prompt.length,
+            f"must be at most {limit}, the positions of {backbone.name}",
+        )
     virtual = added + (prompt.length if PROMPT_CLASSES[prompt.kind].at_input else 0)
     lengths = {"data.max_length": cfg.data.max_length, "benchmark.seq_len": cfg.benchmark.seq_len}
     for key, length in lengths.items():
@@ -120,8 +118,11 @@ def _data(cfg: Config, backbone: Backbone) -> Rows:
     name, counts = cfg.task.name, (len(data.train), len(data.select), len(data.validation))
     log.info("%s: %d train, %d select, %d validation rows from %s", name, *counts, data.source)
     if data.is_sample:
-        message = "%s: rows of %s STAND IN for the task's own: no score is one of the task"
-        log.warning(message, name, data.source)
+        log.warning(
+            "%s: rows of %s STAND IN for the task's own: no score is one of the task",
+            name,
+            data.source,
+        )
     return data
 
 
@@ -154,13 +155,14 @@ def method_of(settings: AttributionConfig, seed: int) -> Keyed[Method]:
         raise ConfigError("attribution._target_", target, "must be a function (model, batches)")
     parameters = inspect.signature(method).parameters
     takes_any = any(each.kind is each.VAR_KEYWORD for each in parameters.values())
-    for key, value in settings.options.items():
-        if key not in parameters and not takes_any:
-            known = ", ".join([*parameters][2:]) or "none"
-            why = f"no such option of {target}, which has: {known}"
-            if not target.startswith(__name__.partition(".")[0]):
-                why += "; attribution=random sets none to begin with"
-            raise ConfigError(f"attribution.options.{key}", value, why)
+    unknown = [] if takes_any else [key for key in settings.options if key not in parameters]
+    if unknown:
+        known = ", ".join([*parameters][2:]) or "none"
+        raise ConfigError(
+            f"attribution.options.{unknown[0]}",
+            settings.options[unknown[0]],
+            f"no such option of {target}, which has: {known}; attribution=random sets none",
+        )
     options = dict(settings.options)
     if "seed" in parameters:
         options = {"seed": seed} | options

@@ -5,20 +5,17 @@ from a larger task is SPoT for prompts (Vu et al. 2022) and STILTs for weights (
 """
 
 import logging
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from skip_exp.backbones.embedded import SKILLS, find_shipped_skill
 from skip_exp.backbones.load import Backbone
 from skip_exp.config.groups import TRAIN
 from skip_exp.config.schema import Config, backbone_label
 from skip_exp.errors import ConfigError, SkipError
-from skip_exp.models.shapes import shape_of, site_sizes
-from skip_exp.models.sites import Keep, Site
-from skip_exp.models.soft_prompt import SoftPromptModel
-from skip_exp.models.trained import State, load_trainable, skill_parameters
+from skip_exp.models.family import Keep, Site
+from skip_exp.models.surgery import shape_of, site_sizes
+from skip_exp.models.trained import State
 from skip_exp.skill.export.huggingface import download
 from skip_exp.skill.files import read_skill, split
 from skip_exp.skill.record import SkillRecord, read_checksum, skill_of
@@ -50,14 +47,6 @@ class Start:
     rank: int
     state: State
 
-    def load_into(self, model: SoftPromptModel) -> None:
-        """Copy the state into ``model`` and merge low-rank updates. Raises SkipError."""
-        own = {name: p.shape for name, p in skill_parameters(model).items()}
-        for name, tensor in self.state.items():
-            if own.get(name) != tensor.shape:
-                raise SkipError(f"tune.start={self.name}: does not fit its backbone: {name}")
-        load_trainable(model, self.state)
-
 
 def find_start(cfg: Config, backbone: Backbone) -> Start | None:
     """The skill that ``tune.start`` names, if any; that of the task is taken only if it fits.
@@ -73,17 +62,21 @@ def find_start(cfg: Config, backbone: Backbone) -> Start | None:
         return None
     about, tensors = read_skill(folder)
     keep, state, _ = split(tensors)
-    if problem := _unfit(cfg, backbone, about, keep):
-        if not is_optional:
-            raise ConfigError("tune.start", name, problem)
+    problem = _unfit(cfg, backbone, about, keep)
+    if problem and is_optional:
         log.info("tune: a new start: the skill %s %s", name, problem)
         return None
+    if problem:
+        raise ConfigError("tune.start", name, problem)
     if cfg.tune.epochs:
         state = {key: t for key, t in state.items() if not key.startswith("readout.")}
     origin = about.start or _origin(name, cfg.backbone.name, about)
     if cfg.task.name in SEEN.get(origin, ()):
-        why = f"was trained on rows that {cfg.task.name} scores; use tune.start=null"
-        raise ConfigError("tune.start", name, why)
+        raise ConfigError(
+            "tune.start",
+            name,
+            f"was trained on rows that {cfg.task.name} scores; use tune.start=null",
+        )
     log.info("tune: starts from the skill %s, trained on %s", name, about.task)
     return Start(
         name=name,
@@ -115,37 +108,34 @@ def _folder(name: str, backbone: str, is_optional: bool) -> Path | None:
         except SkipError as error:
             raise ConfigError("tune.start", name, str(error)) from error
     shipped_here = ", ".join(sorted(each.name for each in SKILLS.glob("*-*"))) or "none"
-    why = f"must be a skill's folder, a hub id, or of the package (NAME-BACKBONE): {shipped_here}"
-    raise ConfigError("tune.start", name, why)
+    raise ConfigError(
+        "tune.start",
+        name,
+        f"must be a skill's folder, a hub id, or of the package (NAME-BACKBONE): {shipped_here}",
+    )
 
 
 def _unfit(cfg: Config, backbone: Backbone, about: SkillRecord, keep: Keep) -> str:
     """Why a job cannot start from a skill; empty if it can."""
     needed = about.backbone
     if needed.content_hash != backbone.content_hash:
-        label = backbone_label(needed.name, needed.layers)
-        return f"is a skill of another backbone, {label}, not of {cfg.backbone.label}"
+        other = backbone_label(needed.name, needed.layers)
+        return f"is a skill of another backbone, {other}, not of {cfg.backbone.label}"
     sizes = site_sizes([shape_of(block) for block in backbone.family.blocks(backbone.model)])
     if any(len(kept) != sizes.get(Site(site)) for site, kept in keep.items()):
         return "is pruned; needs a dense skill (prune.ratio=0)"
     if not cfg.tune.epochs and about.labels != [*cfg.task.labels]:
         return f"answers {', '.join(about.labels)}: needs task.labels in this order"
-    differing = [f"{key}={value}" for key, value in _differing(cfg, about)]
-    return f"needs {' '.join(differing)}" if differing else ""
-
-
-def _differing(cfg: Config, about: SkillRecord) -> Iterator[tuple[str, Any]]:
-    """The keys of ``cfg`` that a start from the skill needs otherwise, with the values needed."""
-    prompt, tune = cfg.prompt, cfg.tune
-    trains_all = TRAIN.index(tune.train) >= TRAIN.index(about.train)  # that the skill has
-    train = tune.train if trains_all else about.train
+    tune, train = cfg.tune, max(cfg.tune.train, about.train, key=TRAIN.index)
     rank = about.rank if train == "lora" and about.rank else tune.rank
-    for key, given, needed in (
-        ("backbone.readout", cfg.backbone.readout, about.backbone.readout),
-        ("prompt.kind", prompt.kind, about.prompt.kind),
-        ("prompt.decoder", prompt.decoder, about.prompt.decoder),
-        ("tune.train", tune.train, train),
-        ("tune.rank", tune.rank, rank),
-    ):
-        if given != needed:
-            yield key, needed
+    differing = [
+        f"{key}={needed}"
+        for key, given, needed in (
+            ("backbone.readout", cfg.backbone.readout, about.backbone.readout),
+            ("prompt.kind", cfg.prompt.kind, about.prompt.kind),
+            ("tune.train", tune.train, train),
+            ("tune.rank", tune.rank, rank),
+        )
+        if given != needed
+    ]
+    return f"needs {' '.join(differing)}" if differing else ""

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from skip_exp.config.checks import import_part
-from skip_exp.errors import ConfigError, SkipError
-from skip_exp.models.shapes import Shape
-from skip_exp.models.sites import Keep, Relevance, Site
+from skip_exp.errors import ConfigError
+from skip_exp.models.family import Keep, Relevance, Site
+from skip_exp.models.surgery import Shape
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,6 @@ def allocate(
 
     Raises:
         ConfigError: ``sites`` and ``layers`` cannot reach ``ratio``, or an unknown choice.
-        SkipError: a relevance is not finite.
     """
     check(sizes, ratio=ratio, sites=sites, allocation=allocation, layers=layers)
     left = _first_layers(sizes, layers)
@@ -92,15 +91,22 @@ def check(
     if layers is not None:
         depth = min(Counter(s.name.stack for s in sizes if s.name.part == "ffn").values())
         if layers > depth:
-            why = f"must be at most {depth}, all that there are"
-            raise ConfigError("prune.layers", layers, why)
+            raise ConfigError(
+                "prune.layers", layers, f"must be at most {depth}, all that there are"
+            )
     low, high = bounds(sizes, sites, layers)
     if ratio is not None and ratio < low:
-        why = f"with prune.layers={layers} at least {math.ceil(low * 1000) / 1000} is removed"
-        raise ConfigError("prune.ratio", ratio, why)
+        raise ConfigError(
+            "prune.ratio",
+            ratio,
+            f"with prune.layers={layers} at least {math.ceil(low * 1000) / 1000} is removed",
+        )
     if ratio is not None and ratio > high:
-        why = f"with prune.sites={list(sites)} at most {int(high * 1000) / 1000} can be reached"
-        raise ConfigError("prune.ratio", ratio, why)
+        raise ConfigError(
+            "prune.ratio",
+            ratio,
+            f"with prune.sites={list(sites)} at most {int(high * 1000) / 1000} can be reached",
+        )
 
 
 def bounds(sizes: list[Shape], sites: list[str], layers: int | None = None) -> tuple[float, float]:
@@ -128,8 +134,6 @@ def _groups(
         if site.kind not in sites or not shape.units:
             continue
         scores = relevance[site].double().sort().values
-        if not scores.isfinite().all():
-            raise SkipError(f"attribution: the relevance of {site} is not finite")
         step = 1 if site.kind == "heads" else min(round_to, len(scores))
         bounds = [*range(len(scores) % step, len(scores) + 1, step)]
         if bounds[0] > 0:  # the least relevant group is the incomplete one
@@ -178,12 +182,18 @@ def _order_groups(groups: list[Group], allocation: str) -> list[Group]:
     """The groups in the order in which they go, each at most once. Raises ConfigError."""
     found = order_of(allocation)([*groups])
     if not isinstance(found, Iterable):
-        why = f"must return the groups in order, not {type(found).__name__}"
-        raise ConfigError("prune.allocation", allocation, why)
+        raise ConfigError(
+            "prune.allocation",
+            allocation,
+            f"must return the groups in order, not {type(found).__name__}",
+        )
     order, left = [*found], {id(group) for group in groups}
     if len({id(group) for group in order} & left) < len(order):
-        why = "must return the groups that it was given, each at most once"
-        raise ConfigError("prune.allocation", allocation, why)
+        raise ConfigError(
+            "prune.allocation",
+            allocation,
+            "must return the groups that it was given, each at most once",
+        )
     return order
 
 

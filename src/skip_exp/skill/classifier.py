@@ -3,6 +3,7 @@
 Imports no torch, because an ONNX export needs none.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
@@ -39,7 +40,7 @@ class Prediction(TypedDict):
 
 
 @dataclass(frozen=True, repr=False, eq=False)
-class Classifier:
+class Classifier(ABC):
     """A model that classifies texts.
 
     Attributes:
@@ -53,31 +54,31 @@ class Classifier:
         what = f"task={about.task!r}, labels={about.labels}, backbone={about.backbone.name!r}"
         return f"{type(self).__name__}({what})"
 
+    @abstractmethod
     def save(self, folder: str | Path) -> Path:
         """Write a copy into ``folder``, and return it.
 
         Raises:
             SkipError: ``folder`` is not empty, or cannot be written.
         """
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def megabytes(self) -> float:
         """Size on disk in 10^6 bytes."""
-        raise NotImplementedError
 
     @property
     def batch_tokens(self) -> int:
         """Tokens of a batch, padding included, where a call names no number."""
         return TOKENS_PER_BATCH
 
+    @abstractmethod
     def encode(self, texts: list[list[str]]) -> list[Row]:
         """Token ids and the model's other inputs of every text or pair."""
-        raise NotImplementedError
 
+    @abstractmethod
     def answer(self, rows: list[Row]) -> list[list[float]]:
         """Probabilities of every label, for every row of a batch. Raises SkipError."""
-        raise NotImplementedError
 
     def probabilities(
         self, texts: list[list[str]], batch_tokens: int | None = None
@@ -188,7 +189,8 @@ class Classifier:
         )
 
     def _check_reject(self, reject: float) -> None:
-        check_reject(reject)
+        if not 0 <= reject <= 1:
+            raise SkipError(f"reject={reject}: must be a probability, from 0 to 1")
         if reject and not self.about.outcome.is_exclusive:
             why = f"not for several labels per text; those above {self.about.threshold} are given"
             raise SkipError(f"reject={reject}: {why}")
@@ -243,12 +245,6 @@ class Classifier:
         self._check_reject(reject)
         texts = [row["texts"] for row in labelled.rows.values()]
         return score_rows(self.about, labelled, self.probabilities(texts), reject)
-
-
-def check_reject(reject: float) -> None:
-    """Raise SkipError where ``reject`` is no probability."""
-    if not 0 <= reject <= 1:
-        raise SkipError(f"reject={reject}: must be a probability, from 0 to 1")
 
 
 def example_texts(about: SkillRecord, example: Example, number: int) -> list[str]:

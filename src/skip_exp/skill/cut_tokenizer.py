@@ -48,8 +48,6 @@ def cut_tokenizer(
     Raises:
         SkipError: the tokenizer cannot be cut, or a text would get other tokens.
     """
-    if not tokenizer.is_fast:
-        raise SkipError(f"cannot be cut: {type(tokenizer).__name__} is not a fast tokenizer")
     whole = _without_limits(tokenizer)
     described: Described = json.loads(whole.to_str())
     used = {*needed, *tokenizer.all_special_ids}

@@ -49,7 +49,7 @@ def read_labelled(
         label=column,
         labels=list(about.labels),
         metrics=list(dict.fromkeys([about.scores.metric or metrics[0], *metrics])),
-        multilabel=about.threshold is not None,
+        kind=about.kind,
     )
     table = to_table(data, task.text, task.label or task.label_columns, labels, reading=reading)
     return Labelled(task, table, to_rows(table, task, "test", reading.drop_bad))
@@ -82,9 +82,9 @@ def score_rows(
             wrong = {
                 "true": outcome.name(true[i], about.labels),
                 "predicted": outcome.name(given[i], about.labels),
+                "probability": float(worst[i]),
             }
-            probability = {"probability": float(worst[i])}
-            found["errors"].append({"row": numbers[i]} | cells | wrong | probability)
+            found["errors"].append({"row": numbers[i]} | cells | wrong)
     return found
 
 

@@ -48,7 +48,6 @@ class BackboneRecord(_Part):
 class PromptRecord(_Part):
     kind: Literal["input", "prefix", "none"]
     length: int
-    decoder: bool
 
 
 class ScoreRecord(_Part):
@@ -75,6 +74,7 @@ class SkillRecord(_Part):
         temperature: divides the logits, so that probabilities are calibrated.
         threshold: the probability above which a label is given, where a text has any number of
             them; None: it has one, the likeliest.
+        kind: of its labels: ``one_label`` or ``many_labels``.
     """
 
     task: str
@@ -91,11 +91,12 @@ class SkillRecord(_Part):
     start: str | None = None
     temperature: float
     threshold: float | None = None
+    kind: str = "one_label"
 
     @property
     def outcome(self) -> Outcome:
         """The kind of its labels."""
-        return OUTCOMES[self.threshold is not None]
+        return OUTCOMES[self.kind]
 
     def changed(self, **fields: Any) -> Self:
         """A copy with other values of ``fields``."""
@@ -168,10 +169,16 @@ def read_json(path: Path) -> dict[str, Any]:
     return described
 
 
+def is_export(folder: Path) -> bool:
+    """Whether ``folder`` is an ONNX export; a checkpoint of others may have a model.onnx, too."""
+    config = folder / CONFIG
+    is_foreign = os.path.isfile(config) and b'"sha256"' not in read_bytes(config)
+    return os.path.isfile(folder / ONNX) and not is_foreign
+
+
 def read_checksum(folder: Path) -> str:
     """The checksum that a skill or an ONNX export names, not verified. Raises SkipError."""
-    name = CONFIG if os.path.isfile(folder / ONNX) else RECORD
-    return str(read_json(folder / name).get("sha256"))
+    return str(read_json(folder / (CONFIG if is_export(folder) else RECORD)).get("sha256"))
 
 
 def read_bytes(path: Path) -> bytes:
@@ -179,9 +186,7 @@ def read_bytes(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        hint = path.parent / "skill" / path.name
-        where = f"; is it {hint.parent}?" if hint.is_file() else ""
-        raise SkipError(f"{path}: cannot be read: {error.strerror}{where}") from error
+        raise SkipError(f"{path}: cannot be read: {error.strerror}") from error
 
 
 def skill_of(folder: Path) -> Path:
@@ -206,7 +211,7 @@ def find_skill(folder: str | Path) -> Path:
                 f"{place}: an hf export without the skill's own files; "
                 "AutoModelForSequenceClassification.from_pretrained loads it"
             )
-        if os.path.isfile(place / ONNX):
+        if is_export(place):
             raise SkipError(f"{place}: an ONNX export; skip_exp.OnnxSkill.load reads it")
     return place
 
@@ -217,8 +222,7 @@ def read_about(folder: Path) -> SkillRecord:
     Raises:
         SkipError: there is none, or it is damaged.
     """
-    is_onnx = os.path.isfile(folder / ONNX)
-    path = folder / CONFIG if is_onnx else find_skill(folder) / RECORD
+    path = folder / CONFIG if is_export(folder) else find_skill(folder) / RECORD
     described = read_json(path)
     known = {name: described[name] for name in SkillRecord.model_fields if name in described}
     return parse_record(path, known, SkillRecord)

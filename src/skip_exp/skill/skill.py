@@ -2,7 +2,6 @@
 
 import copy
 import json
-import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,15 +15,22 @@ from transformers import PreTrainedTokenizerBase
 from skip_exp import results
 from skip_exp.data.batches import Row, collate, tokenize
 from skip_exp.errors import SkipError
-from skip_exp.models.shapes import shapes_of
-from skip_exp.models.sites import Keep
+from skip_exp.models.family import Keep
 from skip_exp.models.soft_prompt import SoftPromptModel
+from skip_exp.models.surgery import shapes_of
 from skip_exp.skill.classifier import TOKENS_PER_BATCH, Classifier, Example
 from skip_exp.skill.export.huggingface import check_push, download, upload, write_huggingface
-from skip_exp.skill.files import job_result, read_skill, share_skill, split
+from skip_exp.skill.files import (
+    job_result,
+    read_skill,
+    rebuild,
+    share_skill,
+    split,
+    to_bf16,
+    wants_bf16,
+)
 from skip_exp.skill.ranges import Ranges
-from skip_exp.skill.rebuild import rebuild, to_bf16, wants_bf16
-from skip_exp.skill.record import FORMATS, RECORD, TENSORS, find_skill, read_checksum
+from skip_exp.skill.record import FORMATS, RECORD, TENSORS, find_skill, read_bytes, read_checksum
 from skip_exp.utils.files import new_folder
 
 # Of a batch's hidden states and feed-forward activations, mean of the layers. Every batch has a
@@ -76,7 +82,7 @@ class Skill(Classifier):
         """
         is_half = wants_bf16(precision)
         folder = find_skill(folder)
-        checksum = read_checksum(folder)  # first: a later change is then noticed
+        checksum = read_checksum(folder)
         about, tensors = read_skill(folder)
         keep, state, ranges = split(tensors)
         model, tokenizer = rebuild(folder, about, keep, state, backbone)
@@ -122,7 +128,7 @@ class Skill(Classifier):
 
     @torch.inference_mode()
     def encode(self, texts: list[list[str]]) -> list[Row]:
-        self.model.prompt.install(self.model.attention_blocks())  # constant for all batches
+        self.model.prompt.install(self.model.attentions())  # constant for all batches
         return tokenize(self.tokenizer, texts, self.about.max_length)[0]
 
     @torch.inference_mode()
@@ -165,10 +171,9 @@ class Skill(Classifier):
         out = Path(folder).expanduser()
         if self.folder is None:
             raise SkipError(f"{out}: the skill was not read from a folder")
-        self._check_files(str(out))
         with new_folder(out) as temporary:
             for name in (RECORD, TENSORS):
-                shutil.copyfile(self.folder / name, temporary / name)
+                (temporary / name).write_bytes(read_bytes(self.folder / name))
             if result := {key: value for key, value in self.result.items() if key != "path"}:
                 text = json.dumps(result | {"skill": "."}, indent=1)
                 (temporary / results.FILE).write_text(text)
@@ -210,7 +215,6 @@ class Skill(Classifier):
                 out, format, int8=int8, repo_id=repo_id, license=license, is_judged=is_judged
             )
         self._check_fp32(str(out))
-        self._check_files(str(out))
         with new_folder(out) as temporary:
             self._write(
                 temporary,
@@ -279,7 +283,6 @@ class Skill(Classifier):
         """
         check_push(self.about, repo_id)
         self._check_fp32(f"push to {repo_id}")
-        self._check_files(f"push to {repo_id}")
         with TemporaryDirectory() as name:
             folder = self.export(Path(name) / "skill", repo_id=repo_id, license=license)
             return upload(folder, repo_id)
@@ -288,12 +291,3 @@ class Skill(Classifier):
         """Refuse to write bf16 weights: the scores belong to fp32 weights. Raises SkipError."""
         if any(p.dtype != torch.float32 for p in self.model.parameters()):
             raise SkipError(f"{what}: weights are written in fp32; load the skill with 32-true")
-
-    def _check_files(self, what: str) -> None:
-        """Refuse to copy files that have changed since the skill was read. Raises SkipError."""
-        if self.folder is None:
-            return
-        if not (self.folder / RECORD).is_file():
-            raise SkipError(f"{what}: {self.folder} is gone, from which the skill was loaded")
-        if read_checksum(self.folder) != self.checksum:
-            raise SkipError(f"{what}: {self.folder} has changed since the skill was loaded from it")

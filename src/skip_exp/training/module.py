@@ -1,13 +1,13 @@
 """The LightningModule of the ``tune`` and ``retune`` phases, their losses and the head's start."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import lightning as L
 import torch
 from torch import Tensor, nn
-from torch.optim.lr_scheduler import LambdaLR
+from transformers import get_linear_schedule_with_warmup
 
 from skip_exp.config.groups import TaskConfig, TrainConfig
 from skip_exp.errors import SkipError
@@ -141,28 +141,20 @@ class PromptTuner(L.LightningModule):
         settings = self.settings
         optimizer = torch.optim.AdamW(groups, weight_decay=settings.weight_decay)
         steps = int(self.trainer.estimated_stepping_batches)
-        schedule = LambdaLR(optimizer, linear(int(settings.warmup * steps), steps))
+        warmup = int(settings.warmup * steps)
+        schedule = get_linear_schedule_with_warmup(optimizer, warmup, steps)
         return [optimizer], [{"scheduler": schedule, "interval": "step"}]
 
 
-class Scorer(L.LightningModule):
-    """Carries a model through a pass of its own, for its scores or for a callback.
-
-    Attributes:
-        logits: of every batch [B, labels].
-        labels: the same rows'.
-    """
+class Carrier(L.LightningModule):
+    """Carries a model through a pass without rows, for a callback."""
 
     def __init__(self, model: SoftPromptModel) -> None:
         super().__init__()
         self.model = model
-        self.logits: list[Tensor] = []
-        self.labels: list[Tensor] = []
 
-    def test_step(self, batch: dict[str, Tensor], _: int) -> None:
-        logits = self.model(**{k: v for k, v in batch.items() if k not in TARGETS})
-        self.logits.append(logits)
-        self.labels.append(batch["labels"])
+    def test_step(self, *_: Any) -> None:
+        """Never called; Lightning asks for it."""
 
 
 def score_answers(
@@ -171,20 +163,6 @@ def score_answers(
     """{metric: value} of a task's rows [rows, labels]; ``bound`` as in ``task.outcome.score``."""
     arrays = logits.float().cpu().numpy(), labels.cpu().numpy()
     return task.outcome.score(task.metrics, *arrays, bound)
-
-
-def linear(warmup: int, steps: int) -> Callable[[int], float]:
-    """Learning rate factor by step: up from 0 in ``warmup`` steps, then down to 0 at ``steps``.
-
-    Equals the linear schedule of transformers, whose import takes half a second if peft is present.
-    """
-
-    def factor(step: int) -> float:
-        if step < warmup:
-            return step / max(1, warmup)
-        return max(0.0, (steps - step) / max(1, steps - warmup))
-
-    return factor
 
 
 def fit_linear(linear: nn.Linear, inputs: Tensor, labels: Tensor, outcome: Outcome) -> None:

@@ -1,4 +1,4 @@
-"""Lightning trainers that fit and score a model on one device."""
+"""Lightning trainers that fit a model, or let a callback act on it, on one device."""
 
 import logging
 from collections.abc import Sequence
@@ -10,7 +10,6 @@ import lightning as L
 import torch
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger
-from torch import Tensor
 
 from skip_exp.callbacks.fit import (
     Checkpoint,
@@ -20,11 +19,10 @@ from skip_exp.callbacks.fit import (
     WholeFiles,
     find_checkpoint,
 )
-from skip_exp.config.groups import TaskConfig
 from skip_exp.config.schema import TrainerConfig
 from skip_exp.errors import ConfigError
 from skip_exp.models.soft_prompt import SoftPromptModel
-from skip_exp.training.module import PromptTuner, Scorer, score_answers
+from skip_exp.training.module import Carrier, PromptTuner
 from skip_exp.utils.machine import multiplies_bf16
 
 log = logging.getLogger(__name__)
@@ -51,12 +49,14 @@ def usable(settings: TrainerConfig) -> TrainerConfig:
     wanted, precision = settings.accelerator, settings.precision
     cuda = torch.cuda.is_available()
     if wanted in ("gpu", "cuda") and not cuda:
-        why = "PyTorch finds no GPU; must be auto or cpu here"
-        raise ConfigError("trainer.accelerator", wanted, why)
+        raise ConfigError(
+            "trainer.accelerator", wanted, "PyTorch finds no GPU; must be auto or cpu here"
+        )
     accelerator = "cuda" if cuda and wanted != "cpu" else "cpu"
     if precision == "16-mixed" and accelerator == "cpu":  # Lightning would silently use bf16
-        why = "needs a GPU; must be auto, 32-true or bf16-mixed here"
-        raise ConfigError("trainer.precision", precision, why)
+        raise ConfigError(
+            "trainer.precision", precision, "needs a GPU; must be auto, 32-true or bf16-mixed here"
+        )
     if precision == "auto":
         if accelerator == "cuda":
             native = torch.cuda.is_bf16_supported(including_emulation=False)
@@ -131,44 +131,18 @@ def fit_trainer(
     )
 
 
-def eval_trainer(settings: TrainerConfig, callbacks: Sequence[Callback]) -> L.Trainer:
-    """Trainer of a pass in fp32, whatever precision was used for training."""
-    return L.Trainer(
-        **ALWAYS,
-        accelerator=settings.accelerator,
-        precision="32-true",
-        callbacks=[*callbacks],
-        logger=False,
-    )
-
-
 def act_between(
     settings: TrainerConfig, model: SoftPromptModel, callback: Callback
 ) -> SoftPromptModel:
     """Give a callback that acts in ``setup`` a pass of its own; return the model it leaves."""
-    module, trainer = Scorer(model), eval_trainer(settings, [callback])
-    trainer.limit_test_batches = 0  # `setup` is all of the pass
+    module = Carrier(model)
+    trainer = L.Trainer(
+        **ALWAYS,
+        accelerator=settings.accelerator,
+        precision="32-true",  # whatever precision was used for training
+        callbacks=[callback],
+        logger=False,
+        limit_test_batches=0,  # `setup` is all of the pass
+    )
     trainer.test(module, [None], verbose=False)
     return module.model
-
-
-def score(
-    settings: TrainerConfig,
-    model: SoftPromptModel,
-    task: TaskConfig,
-    rows: Any,
-    callbacks: Sequence[Callback] = (),
-    bound: float | None = None,
-) -> tuple[dict[str, float], Tensor]:
-    """{metric: value} of one model on the rows of a loader, and its logits, in fp32.
-
-    The logits [rows, labels] are on the CPU, in the loader's order.
-
-    Args:
-        bound: of several labels per text, the logit above which a label is given; None: the one
-            that suits these rows best.
-    """
-    module = Scorer(model)
-    eval_trainer(settings, callbacks).test(module, rows, verbose=False)
-    logits, labels = torch.cat(module.logits).cpu(), torch.cat(module.labels).cpu()
-    return score_answers(task, logits, labels, bound), logits

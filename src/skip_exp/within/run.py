@@ -21,7 +21,7 @@ from skip_exp.data.rows import SELECT, Rows
 from skip_exp.errors import ConfigError
 from skip_exp.forms.registry import FORMS
 from skip_exp.forms.timing import Speed
-from skip_exp.models.shapes import shape_of
+from skip_exp.models.surgery import shape_of
 from skip_exp.phases.job import Job
 from skip_exp.phases.prepare import prepare
 from skip_exp.pipeline import write_config

@@ -27,20 +27,20 @@ from tests.models.test_exactness import case as random_case
 
 PLAIN = Path(__file__).parents[2] / "helpers" / "plain.py"
 CASES = {
-    "bert": ("bert", "prefix", "head", False),
-    "roberta mlm": ("roberta", "input", "mlm", False),
-    "modernbert": ("modernbert", "prefix", "head", False),
-    "modernbert mlm": ("modernbert", "input", "mlm", False),
-    "t5 encoder": ("t5", "prefix", "head", False),
-    "t5": ("t5", "prefix", "seq2seq", True),
-    "t5 gated": ("t5_gated", "input", "seq2seq", False),
+    "bert": ("bert", "prefix", "head"),
+    "roberta mlm": ("roberta", "input", "mlm"),
+    "modernbert": ("modernbert", "prefix", "head"),
+    "modernbert mlm": ("modernbert", "input", "mlm"),
+    "t5 encoder": ("t5", "prefix", "head"),
+    "t5": ("t5", "prefix", "seq2seq"),
+    "t5 gated": ("t5_gated", "input", "seq2seq"),
 }
 LABELS = ["a", "b", "c"]
 
 
 def made(root: Path, case: str, **more: Any) -> Saved:
-    kind, prompt, readout, decoder = CASES[case]
-    return save_tiny_skill(root, kind, prompt, readout, decoder=decoder, **more)
+    kind, prompt, readout = CASES[case]
+    return save_tiny_skill(root, kind, prompt, readout, **more)
 
 
 def exported(saved: Saved, out: Path) -> Path:

@@ -33,7 +33,7 @@ from tests.skill.export.test_huggingface import CASES as PLAIN_CASES
 
 TEXTS = ["a warm film", "dull", "the plot is long [SEP] not </s> funny", "very good", ""]
 MANY = [" ".join(np.random.default_rng(i).choice(WORDS, 1 + i % 9)) for i in range(40)]
-CASES = PLAIN_CASES | {"bert mlm": ("bert", "input", "mlm", False)}
+CASES = PLAIN_CASES | {"bert mlm": ("bert", "input", "mlm")}
 EXAMPLE = ROOT / "examples/onnxruntime_only.py"
 ABSENT = ("skip_exp", "torch", "transformers", "pandas", "huggingface_hub")
 
@@ -101,8 +101,8 @@ def test_both_runtimes_open_a_model_whose_sublayers_are_gone(
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.usefixtures("onnx_packages")
 def test_onnx_gives_the_same_logits(tmp_path: Path, case: str) -> None:
-    kind, prompt, readout, decoder = CASES[case]
-    saved = save_tiny_skill(tmp_path, kind, prompt, readout, decoder=decoder, train="lora")
+    kind, prompt, readout = CASES[case]
+    saved = save_tiny_skill(tmp_path, kind, prompt, readout, train="lora")
     out = tmp_path / "out"
     assert main([str(saved.folder), str(out), "--format", "onnx"]) == 0
     skill = Skill.load(saved.folder)

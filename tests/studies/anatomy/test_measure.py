@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, arange, tensor
 
 from skip_exp.attribution import activation_gradient
-from skip_exp.models.shapes import shapes_of, site_sizes
-from skip_exp.models.sites import Site
+from skip_exp.models.family import Site
+from skip_exp.models.surgery import shapes_of, site_sizes
 from skip_exp.phases.build import phase_seed
 from skip_exp.pruning.allocate import allocate
 from skip_exp.report.tables import pipe_rows
@@ -37,8 +37,8 @@ def model_with(units):
         for block in model.blocks():
             if block.name.part == "ffn":
                 useless = [i for i in range(UNITS) if i not in units]
-                block.down.weight[:, useless] = 0
-                block.down.weight.mul_(8)  # else the rest of the model decides
+                block.output.weight[:, useless] = 0
+                block.output.weight.mul_(8)  # else the rest of the model decides
     return model
 
 

@@ -14,9 +14,8 @@ from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrai
 
 from skip_exp.data.rows import STAND_IN
 from skip_exp.errors import SkipError, first_line
-from skip_exp.models.family import AttentionBlock
 from skip_exp.models.modeling_skip import SkipConfig, SkipForSequenceClassification
-from skip_exp.models.prompts import PROMPT_CLASSES, PrefixPrompt
+from skip_exp.models.prompts import PROMPT_CLASSES
 from skip_exp.models.readouts import READOUT_CLASSES, HeadReadout, MlmReadout, Seq2SeqReadout
 from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.outcomes.registry import OUTCOMES, Outcome
@@ -59,7 +58,7 @@ def to_huggingface(
     model: SoftPromptModel,
     labels: Sequence[str],
     origin: dict[str, Any] | None = None,
-    outcome: Outcome = OUTCOMES[False],
+    outcome: Outcome = OUTCOMES["one_label"],
 ) -> SkipForSequenceClassification:
     """The same function as a Hugging Face model, which shares the backbone's weights.
 
@@ -92,18 +91,17 @@ def _uncut(model: SoftPromptModel) -> dict[str, Any]:
 def _kept(model: SoftPromptModel) -> dict[str, Any]:
     kept: dict[str, Any] = {}
     for block in model.blocks():
-        if isinstance(block, AttentionBlock):
+        if block.attention is not None:
             kept[block.name.site] = block.attention.head_ids.tolist()
         else:
-            kept[block.name.site] = block.down.in_features
+            kept[block.name.site] = block.output.in_features
     return kept
 
 
 def _prompt(model: SoftPromptModel) -> dict[str, Any]:
     prompt = model.prompt
     kind = next(name for name, made in PROMPT_CLASSES.items() if type(prompt) is made)
-    stacks = {name.stack for name in prompt.names} if isinstance(prompt, PrefixPrompt) else set()
-    return {"kind": kind, "length": prompt.length, "decoder": "decoder" in stacks}
+    return {"kind": kind, "length": prompt.length}
 
 
 def _readout(model: SoftPromptModel) -> dict[str, Any]:

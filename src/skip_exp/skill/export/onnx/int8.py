@@ -29,7 +29,7 @@ RAREST = 0.01  # a channel counts as if it reached this part of the largest one
 def round_model(model: SoftPromptModel, ranges: Ranges) -> None:
     """Put 8-bit layers in the place of the linears in ``ranges`` and all embeddings, in place."""
     linears = {name: model.backbone.get_submodule(name) for name in ranges}
-    even = [block.output for block in model.attention_blocks().values()]
+    even = [block.output for block in model.blocks() if block.attention is not None]
     by: dict[nn.Module, nn.Module] = {}
     for name, linear in linears.items():
         # Layers with the same input share its integers: query, key and value.

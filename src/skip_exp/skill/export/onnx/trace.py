@@ -40,7 +40,7 @@ def trace(
     Args:
         ranges: of the linears to round to 8 bits; None: the graph is in fp32.
     """
-    model.prompt.install(model.attention_blocks())
+    model.prompt.install(model.attentions())
     model.set_attention("eager")  # fewer operators than the fused kernel becomes
     if ranges is not None:
         round_model(model, ranges)

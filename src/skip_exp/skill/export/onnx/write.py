@@ -148,7 +148,7 @@ def compare_onnx(
     path: Path,
     rows: Sequence[Row],
     pad_id: int,
-    outcome: Outcome = OUTCOMES[False],
+    outcome: Outcome = OUTCOMES["one_label"],
 ) -> Differences:
     """Compare the graph in ``path`` with PyTorch on each row alone and on all in one batch."""
     run = runner(path, torch.get_num_threads())
