@@ -39,16 +39,17 @@ def saved(tmp_path: Path) -> Saved:
 class Fixed:
     """A classifier with these probabilities."""
 
-    def __init__(self, *answers: float, threshold: float | None = None) -> None:
-        self.answers, outcome = answers, OUTCOMES[threshold is not None]
-        self.about = SimpleNamespace(outcome=outcome, threshold=threshold)
+    about = SimpleNamespace(outcome=OUTCOMES["one_label"], threshold=None)
+
+    def __init__(self, *answers: float) -> None:
+        self.answers = answers
 
     def probabilities(self, texts: list[list[str]]) -> list[list[float]]:
         return [[1 - each, each] for each in self.answers]
 
 
 def test_small_numbers() -> None:
-    spec: Any = SimpleNamespace(metrics=["accuracy"], outcome=OUTCOMES[False])
+    spec: Any = SimpleNamespace(metrics=["accuracy"], outcome=OUTCOMES["one_label"])
     rows: Any = [{"texts": ["a"], "label": label} for label in (0, 1, 1, 1)]
     plain, rounded = Fixed(0.1, 0.9, 0.6, 0.2), Fixed(0.1, 0.8, 0.4, 0.3)
     found = compare_rounded(plain, rounded, spec, rows)  # type: ignore[arg-type]
