@@ -231,7 +231,7 @@ def test_a_job_imports_only_what_every_job_needs() -> None:
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     skill, loaded = (set(line.split()) for line in found.stdout.splitlines())
     assert "lightning" in loaded - skill
-    assert not loaded & {"peft", "wandb", "datasets", "onnx", "onnxruntime", "captum"}
+    assert not loaded & {"wandb", "datasets", "onnx", "onnxruntime", "captum"}
 
 
 @pytest.mark.parametrize("kind", KINDS)
