@@ -45,7 +45,7 @@ def test_every_cell_runs(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
     for cell in code():
         exec(cell, names)
     printed = capsys.readouterr().out
-    assert re.search(r"^final +[\d.]+ % accuracy$", printed, re.MULTILINE)
+    assert re.search(r"^final +[\d.]+ % f1_macro$", printed, re.MULTILINE)
     assert re.search(r"^the skill: \d+ kB$", printed, re.MULTILINE)
     assert "'model.safetensors'" in printed
 
