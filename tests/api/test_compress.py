@@ -135,7 +135,7 @@ def test_a_cut_classifier_is_exported_to_onnx(
 
 def test_without_a_cut_and_re_tuning_nothing_changes(compress: Compress) -> None:
     original = classifier("bert")
-    same = compress(original, tokenizer("bert"), "retune.enabled=false", ratio=0)
+    same = compress(original, tokenizer("bert"), ratio=0)
     tokens = tokenizer("bert")(TEXTS, padding=True, return_tensors="pt")
     assert torch.equal(ask(same.model, tokens), ask(original, tokens))
     assert same.about.train == "none"
@@ -230,7 +230,7 @@ def test_an_own_export_is_a_dense_model(
         for ratio in (0, 0.4)
     )
     folder = uncut.export(tmp_path / "hf")
-    same = compress(folder, None, "retune.enabled=false", ratio=0)
+    same = compress(folder, None, ratio=0)
     assert same.predict(TEXTS) == uncut.predict(TEXTS)
     assert same.about.train == uncut.about.train == "layers"
     small = compress(folder, None, ratio=0.4)
@@ -261,7 +261,7 @@ def test_an_own_skill_keeps_its_rank_and_its_words(
     given = {"text": "comment", "label": "verdict", "output": tmp_path / "out"}
     uncut = skip_exp.fit(rows, ratio=0, overrides=quick, **given)
     assert not uncut.result["config"]["retune"]["enabled"]  # what is not cut needs no repair
-    same = compress(uncut.folder, None, "retune.enabled=false", ratio=0)
+    same = compress(uncut.folder, None, ratio=0)
     assert same.predict(TEXTS) == uncut.predict(TEXTS)
     small = compress(uncut.folder, None, ratio=0.4)
     assert small.result["metric"]["dense"] == uncut.result["metric"]["final"]

@@ -10,7 +10,7 @@ TEXTS = [[str(number)] for number in range(10)]
 
 def test_models_take_turns_and_each_warms_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(timing, "SECONDS", 0.0)
-    monkeypatch.setattr(timing, "FEWEST", 3)
+    monkeypatch.setattr(timing, "TURNS", 3)
     seen: list[list[str]] = []
     calls = [lambda texts: seen.append([text for (text,) in texts])] * 2
     (one, two), _ = timing.time_in_turns(calls, TEXTS, 4, 2)

@@ -83,10 +83,6 @@ def fit(
     settings = [] if backbone is None else [f"backbone={backbone}"]
     settings = join_settings(settings, ratio, within, overrides)
     cfg = compose_job(settings, root)
-    is_whole = cfg.prune.ratio == 0 and cfg.prune.layers is None
-    if is_whole and "retune.enabled" not in values_of(settings):
-        settings.append("retune.enabled=false")  # what is not cut needs no repair
-        cfg = compose_job(settings, root)
     given = read_given(data, labels, text, label, validation, cfg)
     return run(cfg, describe_task(given, cfg, root), settings, root)
 
@@ -123,9 +119,11 @@ def run(cfg: DictConfig, task: Mapping[str, Any], settings: Sequence[str], root:
     """
     began = datetime.now().strftime("%Y-%m-%d/%H-%M-%S-%f")
     folder = root / f"{began}-{task['name']}"
+    given, is_whole = values_of(settings), cfg.prune.ratio == 0 and cfg.prune.layers is None
+    if is_whole and "retune.enabled" not in given:
+        cfg.retune.enabled = False  # what is not cut needs no repair
     job = job_of(cfg, task, str(folder))
     check_given(job, settings)
-    given = values_of(settings)
     with _ONE:
         if console.PIPELINE not in sys.modules:
             with console.shown():

@@ -24,6 +24,13 @@ from skip_exp.utils import console
 
 log = logging.getLogger(__name__)
 
+LOWEST = {"matthews": -1.0}  # of a metric; else 0
+SAVED = ("epoch", "score", "start", "highest", "state")  # what a checkpoint has of `KeepLast`
+FIRST = 10.0  # seconds of a fit before it is saved for the first time
+SHARE = 0.02  # of a fit's time that saving may take
+SAVE_RATE = 3e7  # trained parameters saved per second, with what Adam and `KeepLast` keep
+RANDOM = "random"  # entry of a checkpoint: states of torch's generators, which a fit draws from
+
 
 class Curves(Callback):
     """Collects a row of metrics per epoch in ``points``; see :func:`replay`."""
@@ -139,10 +146,6 @@ class EpochLines(Callback):
         log.info("%s  %s %.1f  loss %.2f%s", place, self.metric, score, loss, rest)
 
 
-LOWEST = {"matthews": -1.0}  # of a metric; else 0
-SAVED = ("epoch", "score", "start", "highest", "state")  # what a checkpoint has of `KeepLast`
-
-
 class KeepLast(Callback):
     """Keeps the trained parameters of the last epoch that is as good as any, and restores them.
 
@@ -203,14 +206,6 @@ def standard_error(score: float, rows: int, metric: str) -> float:
     least, lowest = min(0.5, 2 / rows), LOWEST.get(metric, 0.0)
     share = min(1 - least, max(least, (score - lowest) / (1 - lowest)))
     return (1 - lowest) * math.sqrt(share * (1 - share) / rows)
-
-
-log = logging.getLogger(__name__)
-
-FIRST = 10.0  # seconds of a fit before it is saved for the first time
-SHARE = 0.02  # of a fit's time that saving may take
-SAVE_RATE = 3e7  # trained parameters saved per second, with what Adam and `KeepLast` keep
-RANDOM = "random"  # entry of a checkpoint: states of torch's generators, which a fit draws from
 
 
 class Checkpoint(Callback):

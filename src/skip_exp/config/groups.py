@@ -197,11 +197,6 @@ class RetuneConfig(TrainConfig):
         is_fine = 0 <= self.budget < math.inf
         require(is_fine, "retune.budget", self.budget, "must be at least 0 epochs")
 
-    @property
-    def versions(self) -> int:
-        """Of each text that is taught: itself and ``copies`` more."""
-        return 1 + self.copies
-
 
 DIGITS = 6  # of a ratio that count: a range of Hydra's has 0.7000000000000001
 FASTEST = ("one", "batches")

@@ -14,7 +14,7 @@ from skip_exp.utils.timing import alone
 Answer = Callable[[list[list[str]]], object]  # such as Classifier.probabilities
 
 SECONDS = 2.0  # of each model, about: one text at a time, then as many in batches
-FEWEST = 4  # turns of each model at least
+TURNS = 4  # turns of each model at least
 BLOCK = 8  # texts that a model answers one by one in a turn
 BATCH = 128  # texts that it answers at once
 
@@ -74,7 +74,7 @@ def time_in_turns(
         times: list[list[float]] = [[] for _ in calls]
         end = time.perf_counter() + SECONDS * len(calls)
         number = 0
-        while number < FEWEST or time.perf_counter() < end:
+        while number < TURNS or time.perf_counter() < end:
             first = number * turn % len(texts)
             part = texts[first : first + turn]
             batches = [part[i : i + batch] for i in range(0, len(part), batch)]

@@ -104,7 +104,7 @@ class Job:
 
     @cached_property
     def dense_arguments(self) -> dict[str, Any]:
-        """What the dense model depends on: the arguments of :func:`skip_exp.phases.tune.fit_dense`.
+        """What the dense model depends on: the arguments of :func:`skip_exp.phases.fit.fit_dense`.
 
         Content counts, not places or names of backbones.
         """

@@ -194,7 +194,7 @@ class Skill(Classifier):
 
         Args:
             int8: onnx only: round weights to 8 bits. It is refused where that costs more than half
-                a point on the job's selection slice; the card says what it costs.
+                a point on the job's selection slice, beyond a standard error; the card tells it.
             vocabulary: ``full``, or what :meth:`with_vocabulary` takes: only its tokens are kept.
             repo_id: hf only: future address on the hub, for the card.
             license: of this model, for the card, such as ``mit``; None: it is left open there.
