@@ -8,9 +8,8 @@ import torch
 
 from skip_exp import OnnxSkill, Skill
 from skip_exp.errors import SkipError
-from skip_exp.forms import bf16, int8
-from skip_exp.forms.base import Form
-from skip_exp.forms.registry import FORMS, list_available
+from skip_exp.forms import registry
+from skip_exp.forms.registry import FORMS, Form, list_available
 from skip_exp.skill.classifier import Classifier
 from tests.helpers.saved import Saved
 
@@ -28,8 +27,8 @@ def test_a_form_that_runs_badly_or_not_at_all_is_left_out(
         if not is_fast:
             raise SkipError("not installed")
 
-    monkeypatch.setattr(bf16, "multiplies_bf16", lambda: is_fast)
-    monkeypatch.setattr(int8, "check_packages", check)
+    monkeypatch.setattr(registry, "multiplies_bf16", lambda: is_fast)
+    monkeypatch.setattr(registry, "check_packages", check)
     found = [form.name for form in list_available()]
     assert found == ([*FORMS] if is_fast else ["fp32"])
 

@@ -13,8 +13,7 @@ import skip_exp
 from skip_exp import pipeline
 from skip_exp.commands import train
 from skip_exp.errors import ConfigError, SkipError
-from skip_exp.forms.fp32 import Fp32
-from skip_exp.forms.registry import FORMS
+from skip_exp.forms.registry import FORMS, Fp32
 from skip_exp.forms.timing import Speed
 from skip_exp.phases.prepare import prepare
 from skip_exp.report import frame

@@ -1,1 +1,1 @@
-"""The forms of a finished skill, a file each, and how they are timed."""
+"""The forms of a finished skill, and how they are timed."""

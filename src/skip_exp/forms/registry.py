@@ -1,9 +1,102 @@
-"""Every form by its name."""
+"""The forms in which a finished skill is opened and served."""
 
-from skip_exp.forms.base import Form
-from skip_exp.forms.bf16 import Bf16
-from skip_exp.forms.fp32 import Fp32
-from skip_exp.forms.int8 import Int8
+import logging
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import ClassVar
+
+import torch
+
+from skip_exp.errors import SkipError
+from skip_exp.skill.classifier import Classifier
+from skip_exp.skill.export.onnx.runtime import OnnxSkill, check_packages
+from skip_exp.skill.skill import Skill
+from skip_exp.utils.machine import multiplies_bf16
+
+log = logging.getLogger(__name__)
+
+
+class Form(ABC):
+    """A way to open and serve a finished skill; a new one is a subclass, and stands in FORMS.
+
+    Attributes:
+        name: in tables, such as ``int8``.
+        arguments: those with which ``skip-exp predict`` opens a folder in this form.
+    """
+
+    name: ClassVar[str]
+    arguments: ClassVar[str] = ""
+
+    def available(self) -> bool:
+        """Whether this machine runs it well; if a package is missing, the log names it."""
+        return True
+
+    def save(self, skill: Skill, folder: Path) -> Path:
+        """Write what :meth:`open` needs, and return its folder.
+
+        Args:
+            skill: read from a folder, in fp32.
+            folder: for files of this form, where the skill's own do not suffice. Where it is there
+                already, it is of this skill.
+
+        Raises:
+            SkipError: the skill has no such form.
+        """
+        assert skill.folder is not None
+        return skill.folder
+
+    @abstractmethod
+    def open(self, folder: Path) -> Classifier:
+        """What :meth:`save` wrote, or :meth:`Classifier.save` of what was opened before.
+
+        Raises:
+            SkipError: it cannot be loaded.
+        """
+
+
+class Fp32(Form):
+    """The skill by PyTorch, as it was trained."""
+
+    name = "fp32"
+
+    def open(self, folder: Path) -> Skill:
+        return Skill.load(folder)
+
+
+class Bf16(Form):
+    """The skill by PyTorch with weights and activations in bf16, the readout in fp32."""
+
+    name = "bf16"
+    arguments = "--precision bf16"
+
+    def available(self) -> bool:
+        return multiplies_bf16()
+
+    def open(self, folder: Path) -> Skill:
+        return Skill.load(folder, precision="bf16")
+
+
+class Int8(Form):
+    """An export with 8-bit weights by ONNX Runtime."""
+
+    name = "int8"
+
+    def available(self) -> bool:
+        try:
+            check_packages("onnx", "onnxruntime", "onnxscript")
+        except SkipError as error:
+            log.info("left out: 8-bit weights (%s)", error)
+            return False
+        return True
+
+    def save(self, skill: Skill, folder: Path) -> Path:
+        if not folder.is_dir():
+            skill.export(folder, "onnx", int8=True, is_judged=True)
+        return folder
+
+    def open(self, folder: Path) -> OnnxSkill:
+        return OnnxSkill.load(folder, torch.get_num_threads())
+
 
 FORMS: dict[str, Form] = {form.name: form for form in (Fp32(), Bf16(), Int8())}
 

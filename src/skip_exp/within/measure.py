@@ -10,8 +10,7 @@ import torch
 
 from skip_exp.config.groups import name_goal
 from skip_exp.errors import SkipError
-from skip_exp.forms.base import Form
-from skip_exp.forms.registry import list_available
+from skip_exp.forms.registry import Form, list_available
 from skip_exp.forms.timing import SECONDS, Speed, on_threads, time_speeds
 from skip_exp.skill.classifier import Classifier
 from skip_exp.skill.skill import Skill
