@@ -1,4 +1,4 @@
-"""From jobs at several ratios to the fastest model within some points, ready to load."""
+"""From jobs at several ratios to the fastest model within some points; and a job's model, weighed."""
 
 import logging
 import os
@@ -29,12 +29,12 @@ from skip_exp.pruning import allocate
 from skip_exp.results import PREDICTIONS, Choice, Latency, MainScores, Result, Scores
 from skip_exp.skill.classifier import Classifier
 from skip_exp.skill.record import read_about
-from skip_exp.utils import timing
-from skip_exp.utils.console import duration
+from skip_exp.skill.skill import Skill
+from skip_exp.utils import console, timing
 from skip_exp.within import show
 from skip_exp.within.baselines import describe_baselines, fit_baselines
-from skip_exp.within.choose import Candidate, Cut, Split, choose, pick_shown
-from skip_exp.within.measure import measure, name_cut, save_all
+from skip_exp.within.choose import REFERENCE, Candidate, Cut, Split, choose, pick_shown
+from skip_exp.within.measure import measure, name_cut, save_all, time_beside
 
 log = logging.getLogger(__name__)
 
@@ -139,7 +139,7 @@ class Steps:
         place = f"step {self.done + 1} of {self.total}: {what}"
         if self.done:
             rest = (time.perf_counter() - self.start) / self.done * (self.total - self.done)
-            place += f", about {duration(rest)} left"
+            place += f", about {console.duration(rest)} left"
         log.info("%s", place)
         self.done += 1
 
@@ -224,3 +224,37 @@ def make_result(
     }
     kept = {name: value for name, value in fields.items() if name not in OF_ONE_RUN}
     return Result(**kept | found)
+
+
+def weigh(cfg: Config, skill: Skill, result: Result) -> None:
+    """Log a finished job's model beside its uncut one and baselines, with intervals and speeds.
+
+    Args:
+        skill, result: of the job, in its folder.
+
+    Raises:
+        SkipError: the rows cannot be read any more.
+    """
+    with console.say_nothing():
+        job = prepare(cfg)
+        rows = job.data
+        train, select = Split.of(rows, rows.train), Split.of(rows, rows.select)
+        validation = Split.of(rows, rows.validation)
+        baselines = fit_baselines(job, skill.about, train, select)
+    cut = Cut(result["ratio"], cfg.prune.layers)
+    models = [("final", "predicted", cut, skill)]
+    if cut.ratio:  # an untrained model is as fast
+        uncut = replace(skill, model=job.new_model().eval())
+        models.insert(0, ("dense", "dense", Cut(0.0), uncut))
+    opened = [each for *_, each in models]
+    speeds, contended = time_beside(opened, opened, baselines, select, validation)
+    answers = pd.read_csv(Path(cfg.output_dir) / PREDICTIONS)
+    lines = describe_baselines(rows, baselines, speeds[len(opened) :], select, validation)
+    for (state, column, cut, model), speed in zip(models, speeds, strict=False):
+        each = Candidate(cut, REFERENCE, result["select"][state], 0.0, speed.rate("one"))
+        predicted, is_final = answers[column].to_numpy(), state == "final"
+        made = each.name, each.select, predicted, speed, model.megabytes, each
+        lines.append(show.Line(*made, is_chosen=is_final))
+    frame = show.to_frame(lines, validation)
+    names = [line.model for line in lines if line.candidate]
+    show.tell(frame, names, validation, show.judge_baselines(frame, contended=contended))

@@ -13,7 +13,6 @@ import pandas as pd
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
-from rich.console import Console
 
 from skip_exp.forms.registry import FORMS
 from skip_exp.forms.timing import Speed
@@ -21,6 +20,7 @@ from skip_exp.outcomes.scores import Labels, interval
 from skip_exp.report import tables
 from skip_exp.report.figures import CONTROL, INK, PLOT_SETTINGS, STYLES
 from skip_exp.utils import files
+from skip_exp.utils.console import open_screen
 from skip_exp.within.choose import REFERENCE, TIE, Candidate, Split, find_references
 
 log = logging.getLogger(__name__)
@@ -166,10 +166,9 @@ def tell(
 ) -> None:
     """Log the last table and what there is to say about it."""
     title = f"was it worth it? {validation.metric} on {len(validation.labels)} validation rows"
-    width = Console().width if Console().is_terminal else 160
-    console = Console(width=width)
-    with console.capture() as shown:
-        console.print(tables.console(to_text(frame, names), title))
+    screen = open_screen()
+    with screen.capture() as shown:
+        screen.print(tables.console(to_text(frame, names), title))
     log.info("%s", shown.get().rstrip())
     for sentence in sentences:
         log.info(sentence)
