@@ -12,8 +12,8 @@ from tempfile import TemporaryDirectory
 import pandas as pd
 
 from skip_exp import OnnxSkill, Skill
-from skip_exp.skill.export.onnx.rounding import compare_rounded
-from skip_exp.skill.job_rows import read_job_rows
+from skip_exp.skill.export.onnx.write import compare_rounded
+from skip_exp.skill.files import read_job_rows
 from skip_exp.utils.machine import git_commit
 
 

@@ -242,8 +242,7 @@ class Skill(Classifier):
         model, and where the vocabulary was cut, because the skill answers by all of it.
         """
         from skip_exp.skill.export.card import CARD, model_card  # slow, and not for serving
-        from skip_exp.skill.export.onnx.rounding import check_rounding  # the same
-        from skip_exp.skill.export.onnx.write import write_onnx  # the same
+        from skip_exp.skill.export.onnx.write import check_rounding, write_onnx  # the same
 
         about = self.about.to_share()
         tokenizer = copy.deepcopy(self.tokenizer)  # skills of one backbone share theirs

@@ -16,7 +16,7 @@ from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.skill.classifier import Example, example_texts
 from skip_exp.skill.cut_tokenizer import Texts, cut_tokenizer
 from skip_exp.skill.examples import is_table, read_lines, read_texts
-from skip_exp.skill.job_rows import read_job_rows
+from skip_exp.skill.files import read_job_rows
 from skip_exp.skill.record import SkillRecord
 
 

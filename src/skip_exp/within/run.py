@@ -1,4 +1,4 @@
-"""From jobs at several ratios to the fastest model within some points; and a job's model, weighed."""
+"""From jobs at several ratios to the fastest model within some points; a single model, weighed."""
 
 import logging
 import os

@@ -23,8 +23,7 @@ from skip_exp.data.batches import tokenize
 from skip_exp.errors import SkipError
 from skip_exp.models.surgery import cut
 from skip_exp.skill.export.onnx import runtime, write
-from skip_exp.skill.export.onnx.rounding import DRIFT
-from skip_exp.skill.export.onnx.write import Differences, compare_onnx, examples_of
+from skip_exp.skill.export.onnx.write import DRIFT, Differences, compare_onnx, examples_of
 from skip_exp.skill.ranges import measure_ranges
 from tests.helpers.saved import NOTHING, WORDS, Saved, save_tiny_skill
 from tests.helpers.tiny import HIDDEN, KINDS, tiny_inputs, tiny_model

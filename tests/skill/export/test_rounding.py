@@ -12,7 +12,7 @@ from skip_exp import Skill, results
 from skip_exp.commands.export import main
 from skip_exp.errors import SkipError
 from skip_exp.outcomes.registry import OUTCOMES
-from skip_exp.skill.export.onnx.rounding import Rounding, compare_rounded
+from skip_exp.skill.export.onnx.write import Rounding, compare_rounded
 from skip_exp.skill.ranges import measure_ranges
 from tests.helpers.saved import WORDS, Saved, save_tiny_skill, tell
 

@@ -1,10 +1,17 @@
-"""Write a skill's model for onnxruntime, checked against PyTorch before it appears."""
+"""Write a skill's model for onnxruntime, checked before it appears.
+
+Its answers are compared with PyTorch's; those in 8 bits also with fp32, on the rows on which the
+skill's job made its choices.
+"""
 
 import json
+import logging
+import math
 import os
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
@@ -15,24 +22,35 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES
 
+from skip_exp.config.groups import TaskConfig
 from skip_exp.data.batches import Batch, Row, collate, tokenize
+from skip_exp.data.rows import get_labels, get_texts
 from skip_exp.errors import SkipError
 from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.outcomes.registry import OUTCOMES, Outcome
+from skip_exp.skill.classifier import Classifier
+from skip_exp.skill.evaluate import score_answers
 from skip_exp.skill.export.onnx import trace
 from skip_exp.skill.export.onnx.runtime import (
     INPUTS,
     SIZES,
     OnnxRecord,
+    OnnxSkill,
     check_packages,
     checksum,
     read_tokenizer,
     runner,
 )
+from skip_exp.skill.files import read_job_rows
 from skip_exp.skill.ranges import measure_ranges
 from skip_exp.skill.record import CONFIG, ONNX, VERSION, SkillRecord
+from skip_exp.utils import console
+
+log = logging.getLogger(__name__)
 
 TOLERANCE = 1e-4  # the largest allowed difference of logits in fp32
+ALLOWED = 0.005  # of 8 bits: loss of the main metric, a fraction
+DRIFT = 0.1  # the same: largest change of a probability, where the job's rows are not there
 CHECKED = (  # from one word to several lines
     "Splendid.",
     "The plot is thin, the jokes are old, and it is an hour too long.",
@@ -173,3 +191,84 @@ def examples_of(about: SkillRecord, texts: Sequence[str]) -> list[list[str]]:
 
 def _inputs(batch: Batch) -> Batch:
     return {name: batch[name] for name in INPUTS if name in batch}
+
+
+@dataclass(frozen=True)
+class Rounding:
+    """What 8 bits change.
+
+    Attributes:
+        rows: that were compared.
+        before, after: the main metric, as a fraction.
+        equal: fraction of the rows that have the same answer.
+        drift: the largest change of a probability of a row, mean over the rows.
+    """
+
+    metric: str
+    rows: int
+    before: float
+    after: float
+    equal: float
+    drift: float
+
+    def __str__(self) -> str:
+        scores = f"{self.metric} {100 * self.after:.1f}, in fp32 {100 * self.before:.1f}"
+        same = f"{100 * self.equal:.1f} % equal answers, mean drift {self.drift:.3f}"
+        return f"{scores}; {same}; on {self.rows} rows of the selection slice"
+
+    @property
+    def is_allowed(self) -> bool:
+        """Whether the loss is at most ``ALLOWED``, its standard error not counted.
+
+        A row whose answer changes moves a metric by about 1 / rows.
+        """
+        error = math.sqrt((1 - self.equal) / self.rows)
+        return self.before - self.after - error <= ALLOWED
+
+
+def check_rounding(
+    skill: Classifier, source: Path | None, folder: Path, drift: float
+) -> Rounding | None:
+    """Log what 8 bits change, and return it; None where the job's rows are gone.
+
+    Args:
+        skill: read from ``source``.
+        folder: of its export.
+        drift: of a probability on texts of no task, which decides where the job's rows are gone.
+
+    Raises:
+        SkipError: the export loses too much.
+    """
+    try:
+        with console.say_nothing():
+            rows = read_job_rows(skill.about, source)
+    except SkipError as error:
+        if not drift <= DRIFT:  # NaN is refused, too
+            why = f"probabilities differ from PyTorch's by {drift:.2g} on five texts"
+            raise SkipError(f"--int8: {why}, allowed: {DRIFT}; leave out --int8") from error
+        log.info("8 bits: not compared with fp32 on the job's rows: %s", error)
+        return None
+    found = compare_rounded(skill, OnnxSkill.load(folder), rows.spec, rows.select)
+    if not found.is_allowed:
+        raise SkipError(f"--int8: {found}; leave out --int8, or cut less")
+    log.info("8 bits: %s", found)
+    return found
+
+
+def compare_rounded(
+    plain: Classifier, rounded: Classifier, spec: TaskConfig, rows: Sequence[Row]
+) -> Rounding:
+    """Compare a skill with its 8-bit export on rows of its task. Raises SkipError."""
+    about, texts = plain.about, [list(each) for each in get_texts(rows)]
+    true, metric = np.array(get_labels(rows)), spec.metrics[0]
+    answers = [np.array(each.probabilities(texts)) for each in (plain, rounded)]
+    before, after = (score_answers(spec, each, true, about.threshold) for each in answers)
+    first, second = (about.outcome.give(each, about.threshold) for each in answers)
+    return Rounding(
+        metric=metric,
+        rows=len(texts),
+        before=before[metric],
+        after=after[metric],
+        equal=float((first == second).reshape(len(texts), -1).all(1).mean()),
+        drift=float(np.abs(answers[0] - answers[1]).max(1).mean()),
+    )
