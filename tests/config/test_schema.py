@@ -318,21 +318,10 @@ def test_label_names_are_the_default_words() -> None:
     assert words() == []
 
 
-@pytest.mark.parametrize(
-    ("given", "key"),
-    [
-        ({"precision": "bf16-mixed"}, "precision=bf16-mixed"),
-        *(({name: 2}, f"{name}=2") for name in ("devices", "max_epochs", "num_nodes", "max_steps")),
-        *(({name: True}, f"{name}=True") for name in ("logger", "enable_checkpointing", "nope")),
-        ({"callbacks": []}, r"callbacks=\[\]"),
-        *(({"limit_train_batches": n}, f"limit_train_batches={n}") for n in (0, 1.5, True)),
-        *(({"accumulate_grad_batches": n}, f"accumulate_grad_batches={n}") for n in (0, 1.5)),
-        *(({"max_time": text}, f"max_time={text}") for text in ("2 hours", "00:00:00:00")),
-    ],
-)
-def test_what_a_fit_sets_itself_or_cannot_use_is_refused(given: Any, key: str) -> None:
-    with pytest.raises(ConfigError, match=f"^trainer.extra.{key}: "):
-        config.TrainerConfig(extra=given)
+@pytest.mark.parametrize("name", ["devices", "max_epochs", "precision", "callbacks", "nope"])
+def test_what_a_fit_sets_itself_or_cannot_use_is_refused(name: str) -> None:
+    with pytest.raises(ConfigError, match=f"^trainer.extra={name}: "):
+        config.TrainerConfig(extra={name: 2})
 
 
 @pytest.mark.parametrize("given", ["metric/final", ["select/final", "nope"], 5])

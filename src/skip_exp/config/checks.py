@@ -1,7 +1,6 @@
 """Keys of the configuration, each with a default and a sentence, and checks of their values."""
 
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field, fields, is_dataclass
 from pkgutil import resolve_name
 from typing import Any, get_type_hints
@@ -148,40 +147,6 @@ def method_options(**options: object) -> None:
         if name == "temperature":
             is_fine = isinstance(value, int | float) and 0 < value <= 10**6  # NaN is not
             require(is_fine, key, value, "must be a number above 0, at most 1000000")
-
-
-# What to use instead of arguments that a fit sets by itself, or that it cannot be given.
-_INSTEAD = {
-    "max_epochs": "tune.epochs and retune.epochs set it",
-    "max_steps": "tune.epochs and limit_train_batches set it",
-    "overfit_batches": "data.train_rows sets it, see debug=overfit",
-    "limit_val_batches": "the selection slice is scored whole",
-    "num_nodes": "a job runs on one machine; hydra/launcher=submitit_slurm runs each on its own",
-    "logger": "the group logger sets it",
-    "devices": "a job runs on one device; with a launcher the jobs of a sweep use several",
-    "accelerator": "trainer.accelerator sets it",
-    "precision": "trainer.precision sets it",
-}
-
-
-def trainer_extra(extra: Mapping[str, object]) -> None:
-    """Raise ConfigError unless Lightning's Trainer may be given these arguments in a fit."""
-    for name, value in extra.items():
-        key = f"trainer.extra.{name}"
-        why = _INSTEAD.get(name, "a fit sets it, or cannot use it")
-        allowed = f"{why}; must be one of {', '.join(TRAINER_EXTRA)}"
-        require(name in TRAINER_EXTRA, key, value, allowed)
-        is_count = type(value) is int and 1 <= value < 10**9
-        is_fraction = isinstance(value, float) and 0 < value < 1
-        is_time = re.fullmatch(r"(?=.*[1-9])\d\d(:\d\d){3}", str(value)) is not None
-        match name:
-            case "limit_train_batches":
-                why = "must be a number of batches, or a fraction below 1"
-                require(is_count or is_fraction, key, value, why)
-            case "accumulate_grad_batches":
-                require(is_count, key, value, "must be a whole number of at least 1")
-            case "max_time":
-                require(is_time, key, value, "must be DD:HH:MM:SS, such as 00:02:30:00")
 
 
 def import_part(key: str, name: str) -> Any:

@@ -77,29 +77,42 @@ class TaskConfig:
         if unset(self):
             return
         one_of("task.kind", self.kind, tuple(OUTCOMES))
-        text, labels, words = self.text, self.labels, self.words
-        require(len(text) in (1, 2), "task.text", text, "one or two columns or templates")
-        is_clear = all(text) and len({*text}) == len(text)
-        require(is_clear, "task.text", text, "different columns, none of them empty")
+        text, labels, words, known = self.text, self.labels, self.words, self.outcome.metrics
+        require(
+            len(text) in (1, 2) and all(text) and len({*text}) == len(text),
+            "task.text",
+            text,
+            "must be one column or template, or two different ones, none of them empty",
+        )
         for name, values in (("task.labels", labels), ("task.words", words)):
             require(all(isinstance(value, str) for value in values), name, values, _QUOTES)
             is_odd = any(category(character) in _UNPRINTED for character in "".join(values))
             require(not is_odd, name, ascii(values), "control characters, or half of a character")
-        is_clear = len(labels) > 1 and len({*labels, ""}) > len(labels)
-        require(is_clear, "task.labels", labels, "two or more different names, none empty")
+        require(
+            len(labels) > 1 and len({*labels, ""}) > len(labels),
+            "task.labels",
+            labels,
+            "two or more different names, none empty",
+        )
         is_whole = not words or len(words) == len(labels)
         require(is_whole, "task.words", words, f"one per label of {labels}")
-        why = "a column of the label; only many_labels has several"
-        require(bool(self.label) or not self.outcome.is_exclusive, "task.label", "", why)
-        is_known = bool(self.metrics) and {*self.metrics} <= {*self.outcome.metrics}
-        allowed = f"one or more of {', '.join(self.outcome.metrics)}"
-        require(is_known, "task.metrics", self.metrics, allowed)
+        require(
+            bool(self.label) or not self.outcome.is_exclusive,
+            "task.label",
+            "",
+            "a column of the label; only many_labels has several",
+        )
+        is_known = bool(self.metrics) and {*self.metrics} <= {*known}
+        require(is_known, "task.metrics", self.metrics, f"one or more of {', '.join(known)}")
         is_fit = "f1" not in self.metrics or len(labels) == 2
         require(is_fit, "task.metrics", "f1", "needs exactly two labels; use f1_macro")
         for split in (self.validation, *self.extra):
-            key = "task.validation" if split == self.validation else "task.extra"
-            why = "every split counts once: what trains is not scored"
-            require(self.splits.count(split) == 1, key, split, why)
+            require(
+                self.splits.count(split) == 1,
+                "task.validation" if split == self.validation else "task.extra",
+                split,
+                "every split counts once: what trains is not scored",
+            )
         for split in self.files:
             one_of("task.files", split, (*self.splits, "select"))
         is_known = not self.hub or {"path"} <= {*self.hub} <= {"path", "name"}
@@ -141,10 +154,18 @@ class TrainConfig:
         if unset(self):
             return
         positive(self.phase, self, lr=10, batch=10**6, rank=10**4)
-        within(self.phase, self, epochs=(self.fewest, 10**6), min_steps=(0, 10**9))
-        within(self.phase, self, warmup=(0, 1), weight_decay=(0, 10))
-        within(self.phase, self, readout_lr=(0, 10), bias_lr=(0, 10))
-        within(self.phase, self, lora_lr=(0, 10), full_lr=(0, 10))
+        within(
+            self.phase,
+            self,
+            epochs=(self.fewest, 10**6),
+            min_steps=(0, 10**9),
+            warmup=(0, 1),
+            weight_decay=(0, 10),
+            readout_lr=(0, 10),
+            bias_lr=(0, 10),
+            lora_lr=(0, 10),
+            full_lr=(0, 10),
+        )
         one_of(f"{self.phase}.train", self.train, TRAIN)
 
 
@@ -194,8 +215,9 @@ class RetuneConfig(TrainConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         within("retune", self, distill=(0, 1), copies=(0, 20))
-        is_fine = 0 <= self.budget < math.inf
-        require(is_fine, "retune.budget", self.budget, "must be at least 0 epochs")
+        require(
+            0 <= self.budget < math.inf, "retune.budget", self.budget, "must be at least 0 epochs"
+        )
 
 
 DIGITS = 6  # of a ratio that count: a range of Hydra's has 0.7000000000000001
@@ -234,8 +256,12 @@ class PruneConfig:
             require(1 <= speedup < math.inf, "prune.target_speedup", speedup, "must be at least 1")
         if within is not None:
             require(0 <= within <= 100, "prune.within", within, "must be 0 to 100 points")
-            why = "excludes prune.target_speedup; leave one of them out"
-            require(speedup is None, "prune.within", within, why)
+            require(
+                speedup is None,
+                "prune.within",
+                within,
+                "excludes prune.target_speedup; leave one of them out",
+            )
         one_of("prune.fastest", self.fastest, FASTEST)
         positive("prune", self, round_to=10**6)
         if self.layers is not None:
@@ -243,8 +269,12 @@ class PruneConfig:
         # A custom function is looked up when its job starts: an import may take seconds.
         if "." not in self.allocation:
             one_of("prune.allocation", self.allocation, (*ALLOCATIONS, "a custom module.function"))
-        is_known = bool(self.sites) and {*self.sites} <= {*KINDS}
-        require(is_known, "prune.sites", self.sites, f"must be some of {', '.join(KINDS)}")
+        require(
+            bool(self.sites) and {*self.sites} <= {*KINDS},
+            "prune.sites",
+            self.sites,
+            f"must be some of {', '.join(KINDS)}",
+        )
 
 
 def name_goal(prune: Mapping[str, Any]) -> str:

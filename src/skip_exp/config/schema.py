@@ -29,7 +29,6 @@ from skip_exp.config.checks import (
     positive,
     separator,
     text_encoding,
-    trainer_extra,
     unset,
     within,
 )
@@ -156,7 +155,8 @@ class TrainerConfig:
     )
 
     def __post_init__(self) -> None:
-        trainer_extra(self.extra)
+        for name in self.extra:  # Lightning checks the values
+            one_of("trainer.extra", name, TRAINER_EXTRA)
         one_of("trainer.accelerator", self.accelerator, ACCELERATORS)
         one_of("trainer.precision", self.precision, PRECISIONS)
 
