@@ -108,7 +108,7 @@ def to_html(texts: Texts, report: cells.Gathered, folders: Sequence[str]) -> str
 
 
 def _column_class(name: str) -> str:
-    if name in METRICS:
+    if name in (*METRICS, "final"):
         return "number strong"
     if name in ("variant", "notes", "backbone", "keep by"):
         return "wrap"

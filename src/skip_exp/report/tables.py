@@ -24,8 +24,8 @@ REMARK_WIDTH = 17  # of a remark and a space, at least, in a terminal
 SAMPLE = "stand-in"  # rows of another data set in place of the task's own
 CAPTION = (
     "Metrics and fractions in percent, mean ± standard deviation over n seeds, on the validation"
-    " split. dense: tuned, nothing removed; pruned: before re-tuning; under the metric's name: the"
-    " final model, after it. cut %: removed of the parameters of the attention and FFN linears;"
+    " split. dense: tuned, nothing removed; pruned: before re-tuning; final, or the name of"
+    " the metric: after it. cut %: removed of the parameters of the attention and FFN linears;"
     " report.csv has the fraction of the whole model, too. Speed-up: measured against dense, same"
     " process and batches; ~: the ratio of FLOPs, where every timing was contended."
 )
@@ -71,10 +71,11 @@ def lines(cells: pd.DataFrame) -> pd.DataFrame:
     rows = cells.rename(columns=lambda name: name.removesuffix(" mean"))
     every_timing = (rows["timed"] > 0) & (rows["contended"] == rows["timed"])
     finals = pd.Series(map(spread, rows["metric/final"], rows["metric/final std"]), rows.index)
+    metrics = {*rows["metric"]} - {""}
     return _lines(
         rows.assign(contended=every_timing),
         {"task": rows["task"], "backbone": rows["backbone"], "keep by": rows["attribution"]},
-        {name: finals.where(rows["metric"] == name, "-") for name in rows["metric"].unique()},
+        {metrics.pop() if len(metrics) == 1 else "final": finals},
         {"n": rows["n"], "notes": notes(cells)},
     )
 
