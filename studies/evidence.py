@@ -2,19 +2,20 @@
 
     python -m studies.evidence --tasks sst2 cola --seeds 1
     python -m studies.evidence --recipe strong --tasks cr --seeds 1 2 --ratios 0.7 0.9
+    python -m studies.evidence --recipe strong --ratios 0.834 --layers 1    # distilled first layer
     python -m studies.evidence --recipe strong --freeze    # then commit results/strong.json
     python -m studies.evidence --recipe strong --table
 
 Choices are made on the selection slices of development tasks. A confirmation task runs only where
 the settings are those of the committed ``results/RECIPE.json``, and the work tree is clean. Every
-job adds its row to ``results/RECIPE.csv``. Data is read from the folder in SKIP_EXP_DATA.
+job adds its row to ``results/RECIPE.csv``, with ``--layers`` to ``layers.csv`` beside it. Data is
+read from the folder in SKIP_EXP_DATA.
 """
 
 import argparse
 import json
 import subprocess
 import sys
-from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -53,8 +54,9 @@ HEADS = {("t5_mini", "banking77"): ["backbone.readout=head"]}
 RECIPES = {"skip": (0.52, 0.7, 0.9), "strong": (0.52, 0.7, 0.9, 0.95)}
 BACKBONES = ("minilm", "roberta_mini", "t5_mini")
 GROUPS = ("prompt", "tune", "attribution", "prune", "retune")  # what a recipe is
+LAYERS = "config/prune.layers"
 COLUMNS = (
-    *("job_id", "task", "backbone", "seed", "ratio", "metric"),
+    *("job_id", "task", "backbone", "seed", "ratio", LAYERS, "metric"),
     *("metric/dense", "metric/pruned", "metric/final", "select/dense", "select/final"),
     *("params/block_pruned", "params/all_pruned", "flops/ratio", "majority"),
     *("seconds/total", "git_commit", "finished"),
@@ -79,12 +81,11 @@ def main() -> int:
         return 0
     if set(asked.tasks) & set(CONFIRMATION):
         check_frozen(asked.recipe)
-    out = asked.out / asked.recipe
+    name = "layers" if asked.layers else asked.recipe
     for seed in asked.seeds:
         for task in asked.tasks:
-            ratios = asked.ratios or RECIPES[asked.recipe]
-            run(task, seed, asked.recipe, asked.backbone, ratios, out)
-            add(out, asked.rows or RESULTS / f"{asked.recipe}.csv")
+            run(task, seed, asked, asked.out / name)
+            add(asked.out / name, asked.rows or RESULTS / f"{name}.csv")
     return 0
 
 
@@ -102,6 +103,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--out", type=Path, default=Path("outputs/evidence"))
     made.add_argument("--rows", type=Path, help="file of the rows")
     made.add_argument("--ratios", nargs="+", type=float, help="fewer than all")
+    made.add_argument("--layers", type=int, help="prune.layers of every job")
     made.add_argument("--freeze", action="store_true", help="write RECIPE.json")
     made.add_argument("--table", action="store_true", help="print the rows as a table")
     return made
@@ -126,27 +128,31 @@ def check_frozen(name: str) -> None:
         sys.exit(f"the recipe is not the one that was frozen at {frozen['commit']}")
 
 
-def run(
-    task: str, seed: int, recipe: str, backbone: str, ratios: Sequence[float], out: Path
-) -> None:
+def run(task: str, seed: int, asked: argparse.Namespace, out: Path) -> None:
     """One job per ratio; all share the dense model."""
+    recipe, backbone = asked.recipe, asked.backbone
+    layers = [f"prune.layers={asked.layers}"] if asked.layers else []
+    name = f"{backbone}-{task}-{seed}" + (f"-{asked.layers}" if asked.layers else "")
+    ratios = ",".join(map(str, asked.ratios or RECIPES[recipe]))
     argv = [
         *(sys.executable, "-m", "skip_exp", "--config-dir", str(CONF)),
         *MORE.get(task, []),
         *([] if task in APART else [f"+task={task}"]),
         *(f"experiment={recipe}", f"backbone={backbone}", *HEADS.get((backbone, task), [])),
-        *(f"seed={seed}", f"prune.ratio={','.join(map(str, ratios))}", "-m"),
+        *(f"seed={seed}", f"prune.ratio={ratios}", "-m"),
+        *layers,
         *("benchmark.enabled=false", "logger=none", "trainer.accelerator=cpu"),
-        *(f"hydra.sweep.dir={out / f'{backbone}-{task}-{seed}'}", f"cache.dir={out / 'cache'}"),
+        *(f"hydra.sweep.dir={out / name}", f"cache.dir={asked.out / recipe / 'cache'}"),
     ]
     subprocess.run(argv, check=True)
 
 
 def add(out: Path, path: Path) -> None:
     """Put the jobs in ``out`` among the rows; scores in percent."""
-    found = frame.load([out])[[*COLUMNS]]
+    found = frame.load([out]).reindex(columns=[*COLUMNS])
     found[SCORES] = 100 * found[SCORES]
-    found = found.rename(columns={"job_id": "job", "git_commit": "commit"}).round(3)
+    names = {"job_id": "job", "git_commit": "commit", LAYERS: "layers"}
+    found = found.rename(columns=names).round(3)
     if path.is_file():
         found = pd.concat([pd.read_csv(path), found]).drop_duplicates("job", keep="first")
     found = found.sort_values(["backbone", "task", "seed", "ratio"])

@@ -32,6 +32,7 @@ def add(folder: Path, path: Path) -> None:
     skill = Skill.load(folder)
     job, rows = skill.result, read_job_rows(skill.about, folder)
     about = {name: job[name] for name in ("job_id", "task", "seed", "ratio")}
+    about["layers"] = job["config"]["prune"]["layers"]
     about["recipe"] = "strong" if job["config"]["prompt"]["kind"] == "none" else "skip"
     with TemporaryDirectory() as temporary:
         rounded = OnnxSkill.load(
