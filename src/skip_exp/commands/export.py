@@ -10,9 +10,9 @@ trained (tune.train=full). --push-to-hub USER/REPO uploads it.
 
 onnx: model.onnx (input_ids, attention_mask and, for BERT, token_type_ids [batch, length] -> logits
 [batch, labels]), config.json (the skill's description) and the tokenizer. The model is checked in
-onnxruntime before it appears. With --int8 its weights and activations are 8-bit integers. What that
-costs on the selection slice of the skill's job is told. Nothing is written where it is more than
-half a point, beyond a standard error.
+onnxruntime before it appears. With --int8 its weights and activations are 8-bit integers. The
+command prints what that costs on the selection slice of the skill's job, and refuses a loss of more
+than half a point beyond a standard error.
 
 --vocabulary keeps the tokens that the task's train rows use, or those of the texts in FILE, which
 is read as predict --file reads it. Special tokens and single characters always stay. Answers to

@@ -23,7 +23,7 @@ GOAL_KEYS = ("prune.ratio", "prune.target_speedup", "prune.within")
 
 @one_line_errors(2)
 def train(arguments: Sequence[str] | None = None) -> int:
-    """Train a small classifier on a file of your own: tune, prune, tune again, test, time.
+    """Train a small classifier on your own file: tune, prune, tune again, test, time.
 
     Examples:
 
