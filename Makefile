@@ -8,14 +8,13 @@ PYTHON ?=
 VENV ?= .venv
 ARGS ?= +task=banking77 data.source=embedded data.train_rows=1000 retune.min_steps=160 retune.budget=1 prune.ratio=0.3,0.5,0.7 -m
 PROFILE ?= auto
-OUT ?= outputs/bench
 EXTRAS := dev,docs,export,serve,dashboard,joblib,submitit,search
 
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 CANDIDATES := $(if $(PYTHON),$(PYTHON),python3.11 python3.12 python3.13 python3 python)
 
-.PHONY: help install run test test-core test-slow test-hydra-next lint format docs build clean reproduce-table2 bench bench-quick
+.PHONY: help install run test test-core test-slow test-hydra-next lint format docs build clean reproduce-table2
 
 help: ## list the targets
 	@echo "usage: make TARGET"
@@ -58,12 +57,6 @@ docs: $(STAMP) ## the site in build/docs: the pages, and a reference from the do
 
 reproduce-table2: $(STAMP) ## run or resume the paper's table (PROFILE=paper|offline|auto)
 	@$(PY) -m skip_exp table2 --profile $(PROFILE)
-
-bench: $(STAMP) ## benchmarks/ against PEFT and Captum, minutes (OUT=DIR for the tables)
-	@$(PY) -m benchmarks --out $(OUT)
-
-bench-quick: $(STAMP) ## the same on small inputs, to see that it runs
-	@$(PY) -m benchmarks --quick --out $(OUT)-quick
 
 build: $(STAMP) ## source archive and wheel in dist/
 	@$(PY) -m build

@@ -15,8 +15,10 @@ int8 export of a base shape takes a minute.
 import argparse
 import copy
 import os
+import statistics
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -27,23 +29,26 @@ import torch
 from torch import Tensor
 from transformers import BertConfig, ModernBertConfig, RobertaConfig, T5Config, T5EncoderModel
 
-from benchmarks.models import config, keep_at, prompted
-from benchmarks.timing import side_by_side
+from skip_exp.attribution import random
 from skip_exp.data.batches import Row
 from skip_exp.forms.registry import list_available
 from skip_exp.models.families import FAMILIES
+from skip_exp.models.readouts import HeadReadout
 from skip_exp.models.soft_prompt import SoftPromptModel
-from skip_exp.models.surgery import cut, random_batch
+from skip_exp.models.surgery import cut, random_batch, shapes_of
+from skip_exp.phases.build import draw_weights, new_prompt
+from skip_exp.pruning.allocate import allocate
 from skip_exp.skill.export.onnx.runtime import INPUTS, runner
 from skip_exp.skill.export.onnx.write import to_onnx
 from skip_exp.skill.files import to_bf16
 from skip_exp.skill.ranges import measure_ranges
-from skip_exp.utils.timing import place
+from skip_exp.utils.timing import alone, interleave, place
 from skip_exp.within.choose import Cut
 
 RATIOS = (0.52, 0.7, 0.9, 0.95)
 LAYERS = {"minilm": (3, 2, 1)}  # its first layers, beside the cuts
 LENGTHS, BATCH = (32, 128), 32
+LEAST, MOST = 3, 200  # rounds
 DEEPEST = 0.9  # is cut in half of the layers, too
 BLOCK = 320  # tokens that a model reads in one turn, at least: the first ones find cold caches
 SHAPES: dict[str, Any] = {  # the settings of what conf/backbone names
@@ -57,9 +62,31 @@ SHAPES: dict[str, Any] = {  # the settings of what conf/backbone names
     "ettin_32m": ModernBertConfig(
         hidden_size=384, num_hidden_layers=10, num_attention_heads=6, intermediate_size=576
     ),
-    "minilm": config("minilm"),
-    "bert-tiny": config("bert-tiny"),
+    "minilm": BertConfig(
+        hidden_size=384, num_hidden_layers=6, num_attention_heads=12, intermediate_size=1536
+    ),
+    "bert-tiny": BertConfig(
+        hidden_size=128, num_hidden_layers=2, num_attention_heads=2, intermediate_size=512
+    ),
 }
+
+
+@dataclass(frozen=True)
+class Times:
+    """Seconds of calls that took turns, [calls][rounds]."""
+
+    seconds: list[list[float]]
+    contended: bool
+
+    def median(self, call: int) -> float:
+        return statistics.median(self.seconds[call])
+
+    def ratio(self, over: int, under: int) -> tuple[float, float]:
+        """Median of ``over`` / ``under``, pair by pair, and half its interquartile range."""
+        pairs = zip(self.seconds[over], self.seconds[under], strict=True)
+        ratios = [a / b for a, b in pairs]
+        low, _, high = statistics.quantiles(ratios, n=4)
+        return statistics.median(ratios), (high - low) / 2
 
 
 def build(settings: Any) -> SoftPromptModel:
@@ -68,16 +95,21 @@ def build(settings: Any) -> SoftPromptModel:
     family = FAMILIES[settings.model_type]
     kind, options = family.loaders["encoder"], family.loader_options("encoder")
     model = kind(settings) if kind is T5EncoderModel else kind.from_config(settings, **options)
-    return prompted(family.prepare(model), "none", family=family)
+    model, readout = family.prepare(model), HeadReadout(model.config.hidden_size, 2)
+    draw_weights(readout)
+    prompt = new_prompt("none", model, family, torch.arange(0))
+    return SoftPromptModel(model, family, prompt, readout).eval()
 
 
 def list_models(name: str, ratios: Sequence[float]) -> dict[str, SoftPromptModel]:
     """The whole model first, then its cuts, then its first layers alone."""
-    models = {"uncut": build(SHAPES[name])}
+    uncut = build(SHAPES[name])
+    models, sizes = {"uncut": uncut}, shapes_of(uncut)
+    relevance, sites = random.scores(uncut, []), ["ffn", "heads"]
     half = SHAPES[name].num_hidden_layers // 2
     for ratio, layers in [(ratio, None) for ratio in ratios] + [(DEEPEST, half)]:
-        made = cut(models["uncut"], keep_at(models["uncut"], ratio, layers))
-        models[str(Cut(ratio, layers))] = made
+        keep = allocate(relevance, sizes, ratio=ratio, sites=sites, layers=layers)
+        models[str(Cut(ratio, layers))] = cut(uncut, keep, layers)
     for count in LAYERS.get(name, ()):
         fewer = copy.deepcopy(SHAPES[name])
         fewer.num_hidden_layers = count
@@ -131,6 +163,20 @@ def measure(
         row |= {"ms": 1000 * times.median(i) / repeats, "speedup": speedup, "spread": spread}
         rows.append(row | {"contended": times.contended, **place("cpu")})
     return rows
+
+
+def side_by_side(calls: Sequence[Callable[[], object]], *, seconds: float) -> Times:
+    """Time ``calls`` in turns for about ``seconds``, after one round to warm up.
+
+    The warm-up tells how many rounds fit: at least LEAST, at most MOST.
+    """
+
+    def measure() -> list[list[float]]:
+        first = sum(map(sum, interleave(calls, repeats=1, warmup=0)))
+        repeats = max(LEAST, min(MOST, int(seconds / first)))
+        return interleave(calls, repeats=repeats, warmup=0)
+
+    return Times(*alone(measure))
 
 
 def repeat(call: Callable[[], object], times: int) -> None:

@@ -31,7 +31,6 @@ WEIGHTS = "src/skip_exp/weights"
 include_patterns = [
     "*.md",
     "docs/**",
-    "benchmarks/*.md",
     "studies/*.md",
     f"{WEIGHTS}/**",
 ]
@@ -45,8 +44,6 @@ PAGES = {
         "studies/anatomy",
         "studies/speed",
         "studies/cuts",
-        "studies/bench",
-        "benchmarks/README",
     ],
     "Reference": [
         "docs/api/skip_exp",

@@ -240,7 +240,6 @@ ALL = sorted(
         *ROOT.glob("docs/**/*.md"),
         *ROOT.glob("src/**/*.md"),
         *ROOT.glob("studies/*.md"),
-        *ROOT.glob("benchmarks/*.md"),
     ]
 )
 LINK = re.compile(r"\]\(([^)\s]+)\)")

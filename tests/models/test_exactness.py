@@ -7,13 +7,13 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from benchmarks.masked import zero
 from skip_exp.models.families import FAMILIES
 from skip_exp.models.family import causal_mask, key_mask
 from skip_exp.models.prompts import InputPrompt, PrefixPrompt
 from skip_exp.models.readouts import ClassifierReadout, Encoded
 from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.models.surgery import cut, shapes_of, site_sizes
+from tests.helpers.masked import zero
 from tests.helpers.tiny import KINDS, READOUT, tiny_backbone, tiny_batch, tiny_inputs, tiny_model
 
 CASES = 200  # per family, a tenth of them in the normal run

@@ -4,7 +4,7 @@ import gc
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import torch
@@ -44,26 +44,16 @@ class Clock:
         return self.phases | {"total": time.perf_counter() - self.start}
 
 
-def alone(
-    measure: Callable[[], T],
-    *,
-    inference: bool = True,
-    lock: bool = True,
-    device: torch.device | str = "cpu",
-) -> tuple[T, bool]:
+def alone(measure: Callable[[], T], *, device: torch.device | str = "cpu") -> tuple[T, bool]:
     """``measure()`` while no other measurement by this user runs; whether it was contended.
 
     Args:
-        inference: without gradients.
-        lock: False where ``measure`` starts commands that take the lock themselves.
         device: where ``measure`` computes. Others may use the cores that it leaves free: all but
             torch's threads, or all but one beside a GPU, whose own load is not seen.
     """
     threads = 1 if torch.device(device).type == "cuda" else torch.get_num_threads()
-    one_at_a_time: AbstractContextManager[None] = nullcontext()
-    if lock:
-        one_at_a_time = hold_machine("benchmark", "times a model on this machine")
-    with one_at_a_time, torch.inference_mode(inference):
+    one_at_a_time = hold_machine("benchmark", "times a model on this machine")
+    with one_at_a_time, torch.inference_mode():
         load = Load()
         measured = measure()
         others = load.others()
