@@ -35,7 +35,7 @@ from skip_exp.config.checks import (
 from skip_exp.config.groups import PruneConfig, RetuneConfig, TaskConfig, TuneConfig, name_goal
 
 WANDB_PROJECT = "skip_exp"  # unless logger.project or the environment names another
-LOGGERS = ("wandb", "csv", "tensorboard", "mlflow", "none")
+LOGGERS = ("wandb", "csv", "tensorboard", "none")
 ACCELERATORS = ("auto", "cpu", "gpu", "cuda")
 PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed")
 
@@ -174,15 +174,13 @@ class BenchmarkConfig:
 
 @dataclass
 class LoggerConfig:
-    name: str = key(MISSING, "wandb, csv, tensorboard, mlflow or none.")
+    name: str = key(MISSING, "wandb, csv, tensorboard or none.")
     also: list[str] = key(list, "Further loggers at the same time.")
-    project: str | None = key(
-        None, "Project of W&B, experiment of MLflow; null: WANDB_PROJECT, else skip_exp."
-    )
+    project: str | None = key(None, "W&B project; null: WANDB_PROJECT, else skip_exp.")
     entity: str | None = key(None, "W&B entity; null: your default.")
     group: str | None = key(None, "W&B group; null: the sweep.")
     tags: list[str] = key(list, "Further tags of the W&B run.")
-    notes: str | None = key(None, "Notes of the run in W&B or MLflow.")
+    notes: str | None = key(None, "Notes of the W&B run.")
     mode: str = key(
         "auto",
         "online, offline, or auto: WANDB_MODE; else as `wandb offline` or `wandb disabled` set it; "
@@ -249,7 +247,7 @@ class Config:
 
     @property
     def label(self) -> str:
-        """The job's name in W&B and MLflow: task, backbone, what is pruned, seed."""
+        """The job's name in W&B: task, backbone, what is pruned, seed."""
         return f"{self.task.name}-{self.backbone.label}-{name_goal(vars(self.prune))}-{self.seed}"
 
 

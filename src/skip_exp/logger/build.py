@@ -1,31 +1,22 @@
-"""A job's loggers, and what Lightning does not log by itself: its result, and a picture."""
+"""A job's loggers, and its picture: what each layer kept."""
 
 import logging
-import os
 from collections.abc import Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from lightning.pytorch.loggers import (
-    CSVLogger,
-    Logger,
-    MLFlowLogger,
-    TensorBoardLogger,
-    WandbLogger,
-)
+from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
 from matplotlib.figure import Figure
 
-from skip_exp import results
-from skip_exp.config.schema import WANDB_PROJECT, Config
+from skip_exp.config.schema import Config
 from skip_exp.errors import first_line
 from skip_exp.models.family import Site
 from skip_exp.utils import files
 
 log = logging.getLogger(__name__)
 
-LOCAL_MLFLOW = "sqlite:///outputs/mlflow.db"  # without MLFLOW_TRACKING_URI
 KEPT_EPOCH = "/kept_epoch"  # marks the row of the epoch that a phase kept
 
 
@@ -74,8 +65,6 @@ def _open(name: str, cfg: Config, unfinished: Path | None) -> Logger:
             return TensorBoardLogger(
                 cfg.output_dir, name=None, version="tensorboard", default_hp_metric=False
             )
-        case "mlflow":
-            return _open_mlflow(cfg)
         case _:
             from skip_exp.logger import runs  # importing wandb takes a third of a second
 
@@ -83,30 +72,8 @@ def _open(name: str, cfg: Config, unfinished: Path | None) -> Logger:
             return PhaseLogger(project=cfg.logger.project, experiment=run)
 
 
-def _open_mlflow(cfg: Config) -> Logger:
-    """A run at MLFLOW_TRACKING_URI, else in a file of ``outputs``."""
-    uri = os.environ.get("MLFLOW_TRACKING_URI")
-    if uri is None:
-        uri = LOCAL_MLFLOW
-        Path("outputs").mkdir(exist_ok=True)
-    tags = {
-        "task": cfg.task.name,
-        "backbone": cfg.backbone.label,
-        "sweep": cfg.sweep.id,
-        "mlflow.note.content": cfg.logger.notes,
-    }
-    return MLFlowLogger(
-        experiment_name=cfg.logger.project or WANDB_PROJECT,
-        run_name=cfg.label,
-        tracking_uri=uri,
-        tags={name: tag for name, tag in tags.items() if tag},
-    )
-
-
 def mirror(loggers: Sequence[Logger], result: Mapping[str, Any], folder: Path) -> None:
-    """Log a finished job to W&B, with its skill and its picture; its numbers to the others.
-
-    Failures only warn: the job is done.
+    """Log a finished job to W&B. Failures only warn: the job is done.
 
     Args:
         folder: the job's folder, with its skill and its picture.
@@ -116,21 +83,6 @@ def mirror(loggers: Sequence[Logger], result: Mapping[str, Any], folder: Path) -
             from skip_exp.logger import runs  # importing wandb takes a third of a second
 
             runs.log_result(each.experiment, result, folder)
-        elif isinstance(each, TensorBoardLogger | MLFlowLogger):
-            try:
-                _log_numbers(each, result)
-            except Exception as problem:
-                name = type(each).__name__
-                log.warning("%s: cannot log the result: %s", name, first_line(problem))
-
-
-def _log_numbers(logger: Logger, result: Mapping[str, Any]) -> None:
-    """Log a finished job's settings and numbers to TensorBoard or MLflow."""
-    logger.log_hyperparams(result["config"])
-    fields = {n: x for n, x in results.flatten(result).items() if not n.startswith("keep_sizes/")}
-    numbers = {name: float(x) for name, x in fields.items() if type(x) in (int, float)}  # no bool
-    logger.log_metrics(numbers, step=0)
-    logger.save()
 
 
 def save_picture(keep_sizes: Mapping[str, Sequence[int]], path: Path) -> None:
