@@ -4,7 +4,8 @@ import json
 import logging
 import os
 import shlex
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -14,9 +15,10 @@ from rich.filesize import decimal
 
 from skip_exp.cache.version import job_code, parts_code
 from skip_exp.config.checks import PARTS
+from skip_exp.config.compose import describe_failure
 from skip_exp.config.schema import backbone_label, method_name
-from skip_exp.errors import SkipError
-from skip_exp.utils import files
+from skip_exp.errors import INTERRUPTED, SkipError
+from skip_exp.utils import console, files
 from skip_exp.utils.machine import git_commit, list_versions
 
 log = logging.getLogger(__name__)
@@ -246,6 +248,31 @@ def write_failed(folder: Path | str, cfg: Mapping[str, Any], error: str) -> Path
         log.warning("keeping finished %s; later error: %s", path, error)
         return path
     return write(folder, from_config(cfg, status="failed", error=" ".join(error.split())))
+
+
+@contextmanager
+def record_failure(folder: Path | str, cfg: Mapping[str, Any]) -> Iterator[None]:
+    """Within the block a job runs. Its failure is recorded in ``folder``, and closes its W&B run.
+
+    Args:
+        cfg: the job's configuration, plain containers.
+    """
+    error = None
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit):  # as Lightning ends a worker
+        error = INTERRUPTED
+        raise
+    except Exception as problem:
+        error = describe_failure(problem)
+        log.debug(error, exc_info=problem)  # DEBUG goes to the job's log file only
+        with suppress(SkipError):  # a folder that cannot be written
+            write_failed(folder, cfg, error)
+        if isinstance(problem, SkipError):
+            problem.in_job = True
+        raise
+    finally:
+        console.close_run(error)
 
 
 def load(paths: Path | str | Iterable[Path | str]) -> list[Result]:

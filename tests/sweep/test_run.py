@@ -271,7 +271,7 @@ def test_a_job_returns_its_objective(
     )
     results.write(tmp_path, done)
     cfg = OmegaConf.create({"output_dir": str(tmp_path), "sweep": {"objective": objective}})
-    assert run.read_objectives(cfg, error) == pytest.approx(value, nan_ok=True)
+    assert run.read_objectives(cfg, bool(error)) == pytest.approx(value, nan_ok=True)
 
 
 # --- conventions --------------------------------------------------------------------------------

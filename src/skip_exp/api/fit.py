@@ -3,22 +3,20 @@
 import logging
 import sys
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
 from threading import RLock
-from types import ModuleType
 from typing import Any
 
 from omegaconf import DictConfig
 
 from skip_exp import results
 from skip_exp.api.task import describe_task, read_given
-from skip_exp.config.compose import compose_config, describe_failure, job_of, quote
+from skip_exp.config.compose import compose_config, job_of, quote
 from skip_exp.config.schema import Config
 from skip_exp.config.together import check_given, values_of
-from skip_exp.errors import INTERRUPTED, SkipError
+from skip_exp.errors import SkipError
 from skip_exp.utils import console
 
 log = logging.getLogger(__name__)
@@ -129,6 +127,11 @@ def run(cfg: DictConfig, task: Mapping[str, Any], settings: Sequence[str], root:
             with console.shown():
                 log.info(console.LOADING)
         pipeline = console.import_slow(console.PIPELINE)  # not for what is refused
+
+        def run_one(each: Config) -> Any:
+            with results.record_failure(each.output_dir, asdict(each)):
+                return pipeline.run(each)
+
         with console.shown(folder / LOG_FILE), console.keep_state():
             console.quiet_lightning()
             if "experiment" not in given:
@@ -138,9 +141,9 @@ def run(cfg: DictConfig, task: Mapping[str, Any], settings: Sequence[str], root:
             if job.prune.within is not None:
                 from skip_exp.within.run import find  # scikit-learn: not for a single job
 
-                model = find(job, lambda each: _run(pipeline, each))
+                model = find(job, run_one)
             else:
-                model = _open(job, _run(pipeline, job))
+                model = _open(job, run_one(job))
             if job.tune.is_given and job.task.validation not in job.task.files:
                 _warn_of_seen_rows(job)
             return model
@@ -169,22 +172,3 @@ def _open(cfg: Config, result: Any) -> Any:
 
         weigh(cfg, skill, result)
     return skill
-
-
-def _run(pipeline: ModuleType, cfg: Config) -> Any:
-    error = None
-    try:
-        return pipeline.run(cfg)
-    except (KeyboardInterrupt, SystemExit):  # as Lightning ends a worker
-        error = INTERRUPTED
-        raise
-    except Exception as problem:
-        error = describe_failure(problem)
-        log.debug(error, exc_info=problem)  # DEBUG goes to the job's log file only
-        if isinstance(problem, SkipError):
-            problem.in_job = True
-        with suppress(SkipError):  # a folder that cannot be written
-            results.write_failed(cfg.output_dir, asdict(cfg), error)
-        raise
-    finally:
-        console.close_run(error)

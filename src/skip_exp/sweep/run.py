@@ -11,7 +11,8 @@ import sys
 import time
 import traceback
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from skip_exp.config import together
 from skip_exp.config.compose import describe_failure
 from skip_exp.config.groups import name_goal
 from skip_exp.config.schema import Config, TrainerConfig, list_objectives, register_resolver
-from skip_exp.errors import INTERRUPTED, SkipError, is_full_disk
+from skip_exp.errors import SkipError, is_full_disk
 from skip_exp.sweep.check import BASIC, list_jobs
 from skip_exp.sweep.finish import STARTED, SWEEP, list_since, start_of
 from skip_exp.sweep.search import is_search, name_command
@@ -48,54 +49,48 @@ def run_job(cfg: DictConfig) -> float | tuple[float, ...] | None:
     Returns:
         What ``sweep.objective`` names, for Hydra's sweepers; NaN if the job failed.
     """
-    error = None
     logging.raiseExceptions = False  # the job reports a full disk once, not each log line
+    announce()
+    OmegaConf.resolve(cfg)
+    cfg.sweep.id = cfg.sweep.id or sweep_id()
+    plain: Any = OmegaConf.to_container(cfg)
     try:
-        announce()
-        OmegaConf.resolve(cfg)
-        cfg.sweep.id = cfg.sweep.id or sweep_id()
-        settings = together.job_config(cfg)
-        take_share(settings.trainer)
-        if console.PIPELINE not in sys.modules:
-            log.info(console.LOADING)
-        pipeline = console.import_slow(console.PIPELINE)
-        logging.captureWarnings(True)  # into the log file
-        console.quiet_lightning()
-        if settings.prune.within is not None:
-            _find(settings, pipeline.run)
-        else:
-            pipeline.run(settings)
-    except (KeyboardInterrupt, SystemExit):  # as Lightning ends a worker
-        error = INTERRUPTED
-        raise
+        with results.record_failure(cfg.output_dir, plain):
+            run_composed(together.job_config(cfg))
     except Exception as problem:
-        error = describe_failure(problem)
-        _fail(cfg, problem, error)
-    finally:
-        console.close_run(error)
-    return read_objectives(cfg, error)
+        tell_failure(cfg, problem)
+        return read_objectives(cfg, has_failed=True)
+    return read_objectives(cfg)
 
 
-def read_objectives(cfg: DictConfig, error: str | None = None) -> float | tuple[float, ...] | None:
+def run_composed(cfg: Config) -> None:
+    """Run a job, or find the model that `prune.within` asks for by several."""
+    take_share(cfg.trainer)
+    if console.PIPELINE not in sys.modules:
+        log.info(console.LOADING)
+    pipeline = console.import_slow(console.PIPELINE)
+    logging.captureWarnings(True)  # into the log file
+    console.quiet_lightning()
+    if cfg.prune.within is None:
+        pipeline.run(cfg)
+        return
+    from skip_exp.within.run import find  # scikit-learn: not for a single job
+
+    def run_one(each: Config) -> Any:
+        with results.record_failure(each.output_dir, asdict(each)):
+            return pipeline.run(each)
+
+    find(cfg, run_one)
+
+
+def read_objectives(cfg: DictConfig, has_failed: bool = False) -> float | tuple[float, ...] | None:
     """The fields of the job's result that ``sweep.objective`` names, as W&B's summary has them."""
-    result = None if error else results.read_finished(cfg.output_dir)
+    result = None if has_failed else results.read_finished(cfg.output_dir)
     fields = results.flatten(result or {})
     values = tuple(
         float(fields.get(name, math.nan)) for name in list_objectives(cfg.sweep.objective)
     )
     return values if len(values) > 1 else next(iter(values), None)
-
-
-def _find(settings: Config, run: Callable[[Config], results.Result]) -> None:
-    """Find the model that `prune.within` asks for; each of its jobs has a W&B run of its own."""
-    from skip_exp.within.run import find  # scikit-learn: not for a single job
-
-    def run_one(cfg: Config) -> results.Result:
-        result = run(cfg)
-        console.close_run(None)
-        return result
-
-    find(settings, run_one)
 
 
 def announce() -> None:
@@ -145,18 +140,12 @@ def sweep_id() -> str | None:
     return name_command(sweep.hydra)
 
 
-def _fail(cfg: DictConfig, problem: Exception, error: str) -> None:
+def tell_failure(cfg: DictConfig, problem: Exception) -> None:
+    """Print why a job failed, in one line."""
     STARTED.failed = True
-    log.debug(error, exc_info=problem)  # DEBUG goes to the job's log file only
     if os.environ.get(TRACEBACKS):
         traceback.print_exception(problem)
-    plain: Any = OmegaConf.to_container(cfg)
-    try:
-        results.write_failed(cfg.output_dir, plain, error)
-    except SkipError as unwritable:
-        if not isinstance(problem.__cause__, OSError):  # else it says the same
-            error = f"{error}; {unwritable}"
-    hydra = HydraConfig.get()
+    error, hydra = describe_failure(problem), HydraConfig.get()
     if not (isinstance(problem, SkipError) or is_full_disk(problem)):
         folder = os.path.relpath(cfg.output_dir)
         error = f"{error} (traceback: {folder}/{hydra.job.name}.log)"
