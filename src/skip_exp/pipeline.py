@@ -20,7 +20,7 @@ from skip_exp.phases.prepare import prepare
 from skip_exp.phases.prune import attribute, log_reached, prune, search
 from skip_exp.results import Result
 from skip_exp.utils import files
-from skip_exp.utils.console import allow_bars, interrupts
+from skip_exp.utils.console import interrupts
 from skip_exp.utils.timing import Clock
 
 log = logging.getLogger(__name__)
@@ -35,7 +35,7 @@ def run(cfg: Config) -> Result:
     job = prepare(cfg)
     write_config(job.cfg, job.key)
     clock = Clock(phases(cfg))
-    with allow_bars(cfg.trainer.progress), interrupts():
+    with interrupts():
         skip_done = cfg.sweep.skip_done
         done = job.cache.get(JOB_STAGE, job.key, lambda: run_phases(job, clock), skip_done)
         if done.hit:

@@ -2,7 +2,7 @@
 
 import gzip
 import json
-import shlex
+import os
 import shutil
 import signal
 import time
@@ -17,8 +17,6 @@ import pandas as pd
 import pytest
 import torch
 from datasets import ClassLabel, Dataset
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from omegaconf import OmegaConf
 
 import skip_exp
 from skip_exp import Skill, results
@@ -430,15 +428,9 @@ def test_train_is_fit_on_the_command_line(
     skill = Path(result["path"]).parent / result["skill"]
     printed = capsys.readouterr().out
     lines = dict(line.split(None, 1) for line in printed.splitlines() if line[:1].islower())
-    assert {"skill:", "predict:", "export:", "sweep:"} <= set(lines)
-    task = skill.parent / "conf" / "task" / "2024.yaml"
-    written = OmegaConf.load(task)
-    assert (written.labels, [*written.files]) == (["1e3", "2e-3"], ["train", "validation"])
-    words = shlex.split(lines["sweep:"])
-    settings = ["experiment=strong", "task.name=2024", *settings]
-    assert words[2] == str(skill.parent / "conf")
-    assert OverridesParser.create().parse_override(words[3]).value() == "2024"  # not a number
-    assert words[5 : 5 + len(settings)] == settings
+    assert lines["skill:"].startswith(os.path.relpath(skill))
+    assert {"predict:", "export:"} <= set(lines)
+    assert result["config"]["task"]["labels"] == ["1e3", "2e-3"]
 
 
 def test_a_rare_label_is_given_as_the_slice_advises(settings: list[str], tmp_path: Path) -> None:

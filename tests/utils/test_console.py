@@ -95,11 +95,10 @@ class Terminal(io.StringIO):
         return True
 
 
-def drawn(monkeypatch: pytest.MonkeyPatch, screen: Any, wanted: bool = True) -> str:
+def drawn(monkeypatch: pytest.MonkeyPatch, screen: Any) -> str:
     """What counting three items writes to standard output."""
     monkeypatch.setattr(sys, "stdout", screen)
-    with console.allow_bars(wanted):
-        assert list(console.Counted("abc", "letters")) == ["a", "b", "c"]
+    assert list(console.Counted("abc", "letters")) == ["a", "b", "c"]
     return str(screen.getvalue())
 
 
@@ -109,7 +108,6 @@ def test_a_bar_is_for_what_takes_long_on_a_terminal(monkeypatch: pytest.MonkeyPa
     shown = drawn(monkeypatch, Terminal())
     assert "letters" in shown and "of 3" in shown and "\n" not in shown
     assert shown.rpartition("\r")[0].endswith(" ")  # wiped out at the end
-    assert drawn(monkeypatch, Terminal(), wanted=False) == ""
     assert drawn(monkeypatch, io.StringIO()) == ""
     monkeypatch.setattr(multiprocessing, "get_start_method", lambda **_: "loky")
     assert drawn(monkeypatch, Terminal()) == ""  # several jobs share that terminal

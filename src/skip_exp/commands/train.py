@@ -1,24 +1,20 @@
 """The commands that make a small classifier: of rows, or of a classifier that is fine-tuned."""
 
-import shlex
 from argparse import ArgumentParser
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
-
 from skip_exp import results
 from skip_exp.api import fit as api
 from skip_exp.api.task import read_given
 from skip_exp.commands.line import one_line_errors, parser
-from skip_exp.config.compose import compose_config, quote
+from skip_exp.config.compose import compose_config
 from skip_exp.config.groups import FASTEST
 from skip_exp.config.together import values_of
 from skip_exp.utils import console, files
 
 OUTPUT = "outputs"
-GOAL_KEYS = ("prune.ratio", "prune.target_speedup", "prune.within")
 
 
 @one_line_errors(2)
@@ -33,7 +29,7 @@ def train(arguments: Sequence[str] | None = None) -> int:
 
     The file is CSV, TSV, JSON or JSON lines, each also with .gz, or Parquet. Without --validation a
     fifth of its rows is set apart. KEY=VALUE sets any other key; skip-exp +task=sst2 --cfg job
-    shows them. The last lines name the skill, its commands, and a sweep of the same rows.
+    shows them. The last lines name the skill and its commands.
 
     --within N finds the model that answers one text fastest among those that lose at most N points;
     --for batches counts texts a second. A table compares the model with the uncut one and with
@@ -46,23 +42,8 @@ def train(arguments: Sequence[str] | None = None) -> int:
     line.add_argument("--backbone", help="a choice of backbone= (default: minilm)")
     options = parse(line, arguments)
     skill = api.fit(options.pop("file"), **options)
-    overrides, given = options["overrides"], values_of(options["overrides"])
-    if options["within"] is not None or "prune.within" in given:
-        return 0  # everything is said
-    # A sweep has ratios of its own.
-    settings = [each for each in overrides if each.partition("=")[0] not in GOAL_KEYS]
-    if options["backbone"] is not None:
-        settings.insert(0, f"backbone={options['backbone']}")
-    if "experiment" not in given:
-        settings.insert(0, f"experiment={api.RECIPE}")
-    folder = Path(str(skill.folder))
-    if (root := Path(options["output"])) != Path(OUTPUT):  # where the cache is, too
-        own = {
-            "cache.dir": root.expanduser() / ".cache",
-            "hydra.sweep.dir": folder.parent / "sweep",
-        }
-        settings += [f"{k}={quote(str(v))}" for k, v in own.items() if k not in given]
-    show(folder, ["prune.ratio=0.3,0.5,0.7", *settings])
+    if options["within"] is None and "prune.within" not in values_of(options["overrides"]):
+        show(skill.folder)  # else the search has shown it
     return 0
 
 
@@ -109,7 +90,7 @@ def compress(arguments: Sequence[str] | None = None) -> int:
         files.check_out(Path(out).expanduser())
     small = slow.compress(model, None, file, **options)
     if not is_search:  # else the search has shown it
-        show(small.folder, [])
+        show(small.folder)
         if out:
             print(f"written: {small.export(out)}")
     if options["validation"] is None:
@@ -168,25 +149,10 @@ def columns(text: str) -> str | list[str]:
     return text.split(",") if "," in text else text
 
 
-def show(skill: Path, swept: Sequence[str]) -> None:
-    """The job's table, what to do with its skill, and its task as a file for sweeps.
-
-    Args:
-        swept: settings of a sweep of the same task; none: no sweep makes such a model.
-    """
+def show(skill: Path) -> None:
+    """The job's table, and what to do with its skill."""
     (result,) = results.load(skill.parent / results.FILE)
     from skip_exp.report import tables  # it brings pandas: not for a refused argument
 
     tables.show_jobs([result])
     print(results.next_steps(result))
-    if not swept:
-        return
-    kept = ("name", "files", "text", "label", "labels", "group", "metrics", "kind")
-    task = {name: result.config["task"][name] for name in kept}
-    task = {name: value for name, value in task.items() if value not in (None, False)}
-    folder = skill.parent / "conf"
-    file = folder / "task" / f"{task['name']}.yaml"
-    file.parent.mkdir(parents=True, exist_ok=True)
-    OmegaConf.save(task, file)  # its quotes are those that it needs: PyYAML leaves 1e3 bare
-    sweep = ["--config-dir", str(folder), f"+task={quote(task['name'])}", *swept, "-m"]
-    print(f"sweep:   skip-exp {shlex.join(sweep)}")

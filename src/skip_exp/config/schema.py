@@ -149,7 +149,7 @@ class DataConfig:
 class TrainerConfig:
     accelerator: str = key("auto", "auto, cpu, gpu or cuda.")
     precision: str = key("auto", "auto, 32-true, bf16-mixed or 16-mixed.")
-    progress: bool = key(True, "Show a line per epoch, and bars on a terminal.")
+    progress: bool = key(True, "Show a line per epoch.")
     extra: dict[str, Any] = key(
         dict, f"More arguments of Lightning's Trainer in a fit: {', '.join(TRAINER_EXTRA)}."
     )

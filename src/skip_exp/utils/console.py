@@ -31,8 +31,6 @@ FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"  # of a log file, as 
 AFTER = 5  # seconds until a bar appears
 LOOK = "{desc} |{bar:30}| {n_fmt} of {total_fmt}, about {remaining} left"
 
-_bars_allowed = False
-
 
 def import_slow(name: str) -> ModuleType:
     """Import a module that takes seconds, with garbage collection disabled, once per process.
@@ -60,24 +58,13 @@ def pause_collection() -> Iterator[None]:
             gc.enable()
 
 
-@contextmanager
-def allow_bars(wanted: bool) -> Iterator[None]:
-    """Within the block bars are shown, if standard output is a terminal of this process alone."""
-    global _bars_allowed
-    before = _bars_allowed
-    is_joblib_worker = multiprocessing.get_start_method(allow_none=True) == "loky"
-    _bars_allowed = wanted and sys.stdout.isatty() and not is_joblib_worker  # they share a terminal
-    try:
-        yield
-    finally:
-        _bars_allowed = before
-
-
 def bar(total: int | None, what: str, items: Iterable[Any] | None = None) -> Any:
     """A bar of ``total`` steps, which iterates ``items`` or has ``update()`` and ``close()``.
 
     Closed, it leaves no trace.
     """
+    # Workers of joblib share a terminal. None: tqdm asks whether standard output is one.
+    is_shared = multiprocessing.get_start_method(allow_none=True) == "loky"
     return tqdm(
         items,
         total=total,
@@ -87,7 +74,7 @@ def bar(total: int | None, what: str, items: Iterable[Any] | None = None) -> Any
         leave=False,
         dynamic_ncols=True,
         file=sys.stdout,
-        disable=not _bars_allowed,
+        disable=is_shared or None,
     )
 
 
