@@ -27,7 +27,7 @@ class Gathered:
     """All that a report shows."""
 
     # A row per cell: CELL, metric, n, "<measure> mean" and "<measure> std" (of the sample; NaN for
-    # one value), majority, duplicates, at chance, timed, contended, failed (counts), data, labels,
+    # one value), majority, duplicates, at chance, timed, contended (counts), data, labels,
     # versions (whether its results are of several versions of the code).
     cells: pd.DataFrame
     runs: pd.DataFrame  # the results that count: per cell and seed the latest finished one
@@ -35,33 +35,20 @@ class Gathered:
 
 
 def gather(frame: pd.DataFrame) -> Gathered:
-    """Group results into cells, sorted.
-
-    Results that failed before their task, backbone and ratio were known belong to no cell.
-    """
-    is_placed = (frame["task"] != "") & (frame["backbone"] != "")
-    is_placed &= frame["searched"] | frame["ratio"].notna()
-    placed = frame[is_placed]
-    placed = placed.assign(
-        attribution=placed["attribution"].replace("", "-"),
-        ratio=placed["ratio"].mask(placed["searched"], SEARCHED),
+    """Group the finished results into cells, sorted; failed ones are listed apart."""
+    frame = frame.assign(
+        attribution=frame["attribution"].replace("", "-"),
+        ratio=frame["ratio"].mask(frame["searched"], SEARCHED),
     )
-    is_done = placed["status"] == "done"
-    runs = placed[is_done].drop_duplicates([*CELL, "seed"], keep="last")
-    failed = placed[~is_done].drop_duplicates([*SETTING, "seed"], keep="last")
-    key = [*SETTING, "seed"]
+    is_done, key = frame["status"] == "done", [*SETTING, "seed"]
+    runs = frame[is_done].drop_duplicates([*CELL, "seed"], keep="last")
+    failed = frame[~is_done].drop_duplicates(key, keep="last")
     failed = failed.merge(runs[key].drop_duplicates(), "left", on=key, indicator="found")
     failed = failed[failed["found"] == "left_only"].drop(columns="found")
-    # A failure before the data was known belongs to the cell of the finished runs.
-    finished = failed.join(runs.groupby(SETTING)["sample"].first(), on=SETTING, rsuffix=" of runs")
-    is_sample = finished["sample of runs"].combine_first(finished["sample"]).astype(bool)
-    failed = failed.assign(sample=is_sample)
-    lost = frame[~is_placed & (frame["status"] != "done")]
-    every = pd.concat([failed, lost], ignore_index=True)
-    return Gathered(_cells(runs, failed), runs, every)
+    return Gathered(_cells(runs), runs, failed)
 
 
-def _cells(runs: pd.DataFrame, failed: pd.DataFrame) -> pd.DataFrame:
+def _cells(runs: pd.DataFrame) -> pd.DataFrame:
     def joined(values: pd.Series) -> str:
         return ", ".join(sorted(set(values) - {""}))
 
@@ -74,19 +61,12 @@ def _cells(runs: pd.DataFrame, failed: pd.DataFrame) -> pd.DataFrame:
         data=groups["data"].agg(joined),
         labels=groups["labels"].agg(joined),
         majority=groups["majority"].first(),
-        duplicates=groups["duplicates"].max(),
+        duplicates=groups["duplicates"].max().fillna(0).astype(int),
         timed=groups["timed"].sum(),
         contended=groups["contended"].sum(),
         versions=groups[["versions/code", "versions/parts"]].agg(_differ).any(axis=1),
         **{"at chance": at_chance(runs, CELL)},
     )
-    cells = cells.join(failed.groupby(CELL).size().rename("failed"), how="outer")
-    counts = ["n", "timed", "contended", "failed", "duplicates"]
-    words = ["metric", "data", "labels"]
-    cells[counts] = cells[counts].fillna(0).astype(int)
-    cells[words] = cells[words].astype(object).where(cells[words].notna(), "")
-    flags = ["at chance", "versions"]
-    cells[flags] = cells[flags].eq(True)
     return cells.sort_index().reset_index()
 
 

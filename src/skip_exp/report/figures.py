@@ -75,7 +75,7 @@ def tradeoff(cells: pd.DataFrame) -> Drawings:
 def pruning(cells: pd.DataFrame) -> Drawings:
     """Metric against the fraction pruned, per task and backbone: pruned and final."""
     variant = (" (" + cells["variant"] + ")").where(cells["variant"] != "", "")
-    cells = cells.assign(method=cells["attribution"] + variant)[cells["n"] > 0]
+    cells = cells.assign(method=cells["attribution"] + variant)
     legend, drawings, line = styles(cells["method"]), [], dict[str, Style]()
     shown = cells.dropna(subset=["metric/pruned mean", "metric/final mean"], how="all")
     shown = shown.dropna(subset=["params/block_pruned mean"])

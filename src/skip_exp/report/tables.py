@@ -128,7 +128,6 @@ def notes(cells: pd.DataFrame) -> list[str]:
             "at chance": cell["at chance"],
             "several code versions": cell["versions"],
             f"{cell['duplicates']:,} duplicates": cell["duplicates"],
-            f"{cell['failed']} failed": cell["failed"],
             f"{cell['contended']} of {cell['timed']} timings contended": (
                 0 < cell["contended"] < cell["timed"]
             ),
