@@ -249,14 +249,14 @@ def test_fits_of_two_threads_run_one_after_the_other(
     """They would share the seeds, and the modules of a frozen backbone."""
     ready, running, most = Barrier(2, timeout=60), [], []
 
-    def job(_: Any, cfg: Any) -> None:
+    def job(cfg: Any) -> None:
         running.append(cfg)
         time.sleep(0.2)
         most.append(len(running))
         running.remove(cfg)
         raise SkipError("enough")
 
-    monkeypatch.setattr("skip_exp.api.fit._run", job)
+    monkeypatch.setattr("skip_exp.pipeline.run", job)
     monkeypatch.setattr("skip_exp.api.fit.check_given", lambda *_: ready.wait())  # just before it
     with ThreadPoolExecutor(2) as pool:
         fits = [
