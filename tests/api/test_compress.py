@@ -5,9 +5,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pandas as pd
@@ -19,7 +17,6 @@ from transformers import (
 
 import skip_exp
 from skip_exp import Skill
-from skip_exp.api.compress import _save
 from skip_exp.backbones.load import load_backbone
 from skip_exp.commands import train as command
 from skip_exp.errors import SkipError
@@ -66,14 +63,21 @@ def rows(tmp_path: Path) -> Path:
 Compress = Callable[..., Skill]
 
 
+def save(model: Any, folder: Path, family: str = "bert") -> Path:
+    """A folder with the model and its tokenizer."""
+    model.save_pretrained(folder)
+    tokenizer(family).save_pretrained(folder)
+    return folder
+
+
 @pytest.fixture
 def compress(rows: Path, tmp_path: Path) -> Compress:
-    """``compress(model, tokenizer, ...)`` on the rows, with quick settings and these overrides."""
+    """``compress(folder, ...)`` on the rows, with quick settings and these overrides."""
 
-    def run(model: Any, own: Any, *overrides: str, data: Any = rows, **options: Any) -> Skill:
+    def run(model: Any, *overrides: str, data: Any = rows, **options: Any) -> Skill:
         place = {"text": "comment", "label": "verdict", "output": tmp_path / "out"}
         given = [*QUICK, *overrides]
-        return skip_exp.compress(model, own, data, overrides=given, **place, **options)
+        return skip_exp.compress(model, data, overrides=given, **place, **options)
 
     return run
 
@@ -89,8 +93,7 @@ def load_exported(skill: Skill, folder: Path) -> Any:
 @pytest.mark.parametrize("kind", KINDS)
 def test_uncut_logits_are_the_checkpoints_own(kind: str, tmp_path: Path) -> None:
     family, original = kind.split("_")[0], classifier(kind)
-    original.save_pretrained(tmp_path)
-    tokenizer(family).save_pretrained(tmp_path)
+    save(original, tmp_path, family)
     tokens = tokenizer(family)(TEXTS, padding=True, return_tensors="pt")
     expected = ask(original, tokens)
     b = load_backbone(kind, str(tmp_path), family, "classifier")
@@ -109,7 +112,7 @@ def test_a_cut_classifier_is_a_checkpoint_for_transformers(
 ) -> None:
     family = kind.split("_")[0]
     asked = (f"retune.train={train}", "retune.bias_lr=0.01")
-    small = compress(classifier(kind), tokenizer(family), *asked, ratio=0.4)
+    small = compress(save(classifier(kind), tmp_path / "given", family), *asked, ratio=0.4)
     assert small.about.train == train
     assert small.about.labels == ["bad", "good"] and small.result["params"]["block_pruned"] > 0.3
     assert some_keep(small.model, False).keys() == small.keep.keys() or small.keep
@@ -125,7 +128,7 @@ def test_a_cut_classifier_is_a_checkpoint_for_transformers(
 def test_a_cut_classifier_is_exported_to_onnx(
     onnx_packages: None, kind: str, tmp_path: Path, compress: Compress
 ) -> None:
-    small = compress(classifier(kind), tokenizer(kind), ratio=0.4)
+    small = compress(save(classifier(kind), tmp_path / "given", kind), ratio=0.4)
     served = skip_exp.OnnxSkill.load(small.export(tmp_path / "onnx", "onnx"))
     texts = ["a warm film", "dull", "the plot is long"]
     for asked in (texts, texts[:1]):  # batches of any size
@@ -133,9 +136,9 @@ def test_a_cut_classifier_is_exported_to_onnx(
             assert one["probabilities"] == pytest.approx(other["probabilities"], abs=1e-4)
 
 
-def test_without_a_cut_and_re_tuning_nothing_changes(compress: Compress) -> None:
+def test_without_a_cut_and_re_tuning_nothing_changes(tmp_path: Path, compress: Compress) -> None:
     original = classifier("bert")
-    same = compress(original, tokenizer("bert"), ratio=0)
+    same = compress(save(original, tmp_path / "given"), ratio=0)
     tokens = tokenizer("bert")(TEXTS, padding=True, return_tensors="pt")
     assert torch.equal(ask(same.model, tokens), ask(original, tokens))
     assert same.about.train == "none"
@@ -143,8 +146,11 @@ def test_without_a_cut_and_re_tuning_nothing_changes(compress: Compress) -> None
     assert same.result["params"]["all_before"] == same.result["params"]["all_after"] == whole
 
 
-def test_cutting_only_trains_nothing_and_ranks_by_what_is_lost(compress: Compress) -> None:
-    result = compress(classifier("bert"), tokenizer("bert"), ratio=0.3, retune=False).result
+def test_cutting_only_trains_nothing_and_ranks_by_what_is_lost(
+    tmp_path: Path, compress: Compress
+) -> None:
+    given = save(classifier("bert"), tmp_path / "given")
+    result = compress(given, ratio=0.3, retune=False).result
     assert result["config"]["attribution"]["options"]["sign"] == "text"
     assert not result["config"]["retune"]["enabled"]
     assert result["metric"]["final"] == result["metric"]["pruned"]
@@ -155,8 +161,7 @@ def test_the_command_writes_a_checkpoint(
 ) -> None:
     folder, unnamed = tmp_path / "mine = it's", classifier("bert")
     unnamed.config.id2label = {0: "LABEL_0", 1: "LABEL_1"}
-    unnamed.save_pretrained(folder)
-    tokenizer("bert").save_pretrained(folder)
+    save(unnamed, folder)
     place = ["--text", "comment", "--label", "verdict", "--output", str(tmp_path / "out")]
     out = tmp_path / "small"
     asked = ["--out", str(out), "--no-retune", *QUICK]
@@ -170,9 +175,7 @@ def test_the_command_writes_a_checkpoint(
 
 @pytest.mark.slow
 def test_a_classifier_of_the_hub_is_named_by_its_id(tmp_path: Path, rows: Path) -> None:
-    folder = tmp_path / "hub" / "models" / "someone" / "verdicts"
-    classifier("bert").save_pretrained(folder)
-    tokenizer("bert").save_pretrained(folder)
+    save(classifier("bert"), tmp_path / "hub" / "models" / "someone" / "verdicts")
     told = ["someone/verdicts", str(rows), "--text", "comment", "--label", "verdict"]
     command = [sys.executable, "-m", "skip_exp", "compress", *told, "--out", "small", *QUICK]
     with serving(tmp_path / "hub") as hub:
@@ -187,22 +190,20 @@ def test_what_cannot_be_compressed_is_refused(
     tmp_path: Path, compress: Compress, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cut_only = "retune.enabled=false"
-    model, own = classifier("bert"), tokenizer("bert")
     unnamed = classifier("bert")
     unnamed.config.id2label = {0: "LABEL_0", 1: "LABEL_1"}
     three = classifier("bert")
     three.config.id2label = {0: "a", 1: "b", 2: "c"}
-    foreign = classifier("bert")
-    foreign.config.model_type = "deberta"
     number = classifier("bert")
     number.config.problem_type = "regression"
-    slow = SimpleNamespace(is_fast=False)
-    model.save_pretrained(tmp_path / "saved")
-    own.save_pretrained(tmp_path / "saved")
-    at_hand = (model, None), (model, slow), (unnamed, own), (three, own), (foreign, own)
-    for refused in (*at_hand, (number, own), (tmp_path / "saved", own)):
+    save(classifier("bert"), tmp_path / "saved")
+    for i, refused in enumerate((unnamed, three, number)):
         with pytest.raises(SkipError):
-            compress(*refused, cut_only)
+            compress(save(refused, tmp_path / str(i)), cut_only)
+    foreign = save(classifier("bert"), tmp_path / "foreign") / "config.json"
+    foreign.write_text(foreign.read_text().replace('"bert"', '"deberta"'))
+    with pytest.raises(SkipError, match="a deberta"):
+        compress(foreign.parent, cut_only)
     (tmp_path / "odd").mkdir()
     code = 'import pathlib\npathlib.Path(__file__).with_name("ran").touch()\n'
     (tmp_path / "odd/configuration_odd.py").write_text(code)
@@ -210,10 +211,10 @@ def test_what_cannot_be_compressed_is_refused(
     (tmp_path / "odd/config.json").write_text(json.dumps(odd))
     monkeypatch.setattr(builtins, "input", lambda _: "y")
     with pytest.raises(SkipError):  # its code does not run, and nobody is asked
-        compress(tmp_path / "odd", None, cut_only)
+        compress(tmp_path / "odd", cut_only)
     assert not list(tmp_path.rglob("ran"))
     monkeypatch.chdir(tmp_path / "saved")
-    here = compress(".", None, cut_only)
+    here = compress(".", cut_only)
     assert here.about.backbone.name == "saved"
 
 
@@ -230,10 +231,10 @@ def test_an_own_export_is_a_dense_model(
         for ratio in (0, 0.4)
     )
     folder = uncut.export(tmp_path / "hf")
-    same = compress(folder, None, ratio=0)
+    same = compress(folder, ratio=0)
     assert same.predict(TEXTS) == uncut.predict(TEXTS)
     assert same.about.train == uncut.about.train == "layers"
-    small = compress(folder, None, ratio=0.4)
+    small = compress(folder, ratio=0.4)
     assert small.result["metric"]["dense"] == uncut.result["metric"]["final"]
     assert small.result["params"]["block_pruned"] > 0.3
     assert small.result["config"]["tune"]["epochs"] == 0
@@ -242,7 +243,7 @@ def test_an_own_export_is_a_dense_model(
         (folder, ["good", "bad"]),  # its readout has another order
     ):
         with pytest.raises(SkipError, match=r"^tune\.start="):
-            compress(refused, None, ratio=0.4, classes=classes)
+            compress(refused, ratio=0.4, classes=classes)
 
 
 @pytest.mark.parametrize(
@@ -261,23 +262,15 @@ def test_an_own_skill_keeps_its_rank_and_its_words(
     given = {"text": "comment", "label": "verdict", "output": tmp_path / "out"}
     uncut = skip_exp.fit(rows, ratio=0, overrides=quick, **given)
     assert not uncut.result["config"]["retune"]["enabled"]  # what is not cut needs no repair
-    same = compress(uncut.folder, None, ratio=0)
+    same = compress(uncut.folder, ratio=0)
     assert same.predict(TEXTS) == uncut.predict(TEXTS)
-    small = compress(uncut.folder, None, ratio=0.4)
+    small = compress(uncut.folder, ratio=0.4)
     assert small.result["metric"]["dense"] == uncut.result["metric"]["final"]
 
 
-def test_classes_that_are_numbers(rows: Path, compress: Compress) -> None:
+def test_classes_that_are_numbers(rows: Path, tmp_path: Path, compress: Compress) -> None:
     model = classifier("bert")
     model.config.id2label = {0: 0, 1: 1}
     table = pd.read_csv(rows).replace({"verdict": {"bad": 0, "good": 1}})
-    found = compress(model, tokenizer("bert"), "retune.enabled=false", data=table)
+    found = compress(save(model, tmp_path / "given"), "retune.enabled=false", data=table)
     assert found.about.labels == ["0", "1"]
-
-
-def test_threads_may_store_one_model_at_once(tmp_path: Path) -> None:
-    model, own = classifier("bert"), tokenizer("bert")
-    with ThreadPoolExecutor(4) as pool:
-        folders = [*pool.map(lambda _: _save(model, own, tmp_path), range(4))]
-    assert len({*folders}) == 1 and (folders[0] / "config.json").is_file()
-    assert _save(model, own, tmp_path) == folders[0]  # saving has not changed its name

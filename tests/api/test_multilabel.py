@@ -14,8 +14,8 @@ from skip_exp import OnnxSkill, Skill
 from skip_exp.commands.answer import evaluate, predict
 from skip_exp.commands.compare import bootstrap_rows
 from skip_exp.errors import SkipError
-from tests.api.test_compress import classifier
-from tests.helpers.saved import save_backbone, tokenizer
+from tests.api.test_compress import classifier, save
+from tests.helpers.saved import save_backbone
 from tests.helpers.toy import SMALL
 
 QUICK = [*SMALL, "attribution.samples=64", "retune.epochs=1", "benchmark.enabled=false"]
@@ -136,9 +136,10 @@ def test_a_classifier_of_several_labels_is_compressed(tmp_path: Path) -> None:
     table = pd.DataFrame(rows())
     table["labels"] = [";".join({"dull": "bad"}.get(x, "good") for x in y) for y in table["labels"]]
     given = {"label": "labels", "output": tmp_path, "overrides": QUICK}
-    small = skip_exp.compress(model, tokenizer("bert"), table, ratio=0.3, **given)
+    folder = save(model, tmp_path / "given")
+    small = skip_exp.compress(folder, table, ratio=0.3, **given)
     assert not small.about.outcome.is_exclusive and small.about.labels == ["bad", "good"]
-    same = skip_exp.compress(model, tokenizer("bert"), table, ratio=0.0, retune=False, **given)
+    same = skip_exp.compress(folder, table, ratio=0.0, retune=False, **given)
     inputs = same.tokenizer(["a dull film"], return_tensors="pt")
     with torch.no_grad():
         torch.testing.assert_close(

@@ -22,8 +22,8 @@ from skip_exp.skill.skill import Skill
 from skip_exp.within import measure, run, show
 from skip_exp.within.baselines import fit_words
 from skip_exp.within.choose import Candidate, Cut, Split
-from tests.api.test_compress import classifier
-from tests.helpers.saved import Saved, save_backbone, save_tiny_skill, tokenizer
+from tests.api.test_compress import classifier, save
+from tests.helpers.saved import Saved, save_backbone, save_tiny_skill
 from tests.helpers.toy import SMALL, save_toy, toy_job
 
 LABELS = np.array([0, 1, 0, 1])
@@ -207,10 +207,9 @@ def test_a_given_model_is_not_tuned(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     (tmp_path / "train.csv").write_text("\n".join(["text,label", *rows]) + "\n")
     monkeypatch.setattr(run, "list_cuts", lambda *_: [])
     monkeypatch.setattr(measure, "list_available", lambda: [FORMS["fp32"]])
-    given, out = classifier("bert"), tmp_path / "out"
+    given, out = save(classifier("bert"), tmp_path / "given"), tmp_path / "out"
     model = skip_exp.compress(
         given,
-        tokenizer("bert"),
         tmp_path / "train.csv",
         within=1,
         output=out,

@@ -5,30 +5,26 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
 from transformers import AutoConfig
 
 from skip_exp.api.fit import compose_job, join_settings, run
 from skip_exp.api.task import describe_task, read_given
-from skip_exp.backbones.load import class_names, content_hash
-from skip_exp.cache.version import digest
+from skip_exp.backbones.load import class_names
 from skip_exp.config.compose import quote
 from skip_exp.errors import SkipError, first_line, shown_names
 from skip_exp.models.families import FAMILIES
 from skip_exp.outcomes.registry import OUTCOMES
 from skip_exp.skill.record import RECORD, SkillRecord, find_skill, read_about
-from skip_exp.utils.files import in_full, new_folder
+from skip_exp.utils.files import in_full
 from skip_exp.utils.hub import explain_failure, offline_if_unreachable
 
 COMPRESS = "experiment=compress"
 CUT_ONLY = ["retune.enabled=false", "attribution=first_order"]  # see studies/cuts.md
-KINDS: dict[str | None, str] = {each.problem_type: name for name, each in OUTCOMES.items()}
-MODELS_FOLDER = ".models"  # below the output folder: models that are no checkpoint yet
+OF_PROBLEM: dict[str | None, str] = {each.problem_type: name for name, each in OUTCOMES.items()}
 
 
 def compress(
-    model: Any,
-    tokenizer: Any,
+    model: str | Path,
     data: Any,
     labels: Sequence[Any] | None = None,
     *,
@@ -45,17 +41,15 @@ def compress(
     """Cut a fine-tuned classifier, and re-tune it with its own answers as teacher.
 
     Example:
-        >>> model = AutoModelForSequenceClassification.from_pretrained("my-bert")
-        >>> small = skip_exp.compress(model, tokenizer, "tickets.csv", ratio=0.7)
+        >>> small = skip_exp.compress("my-bert", "tickets.csv", ratio=0.7)
         >>> small.export("my-small-bert")  # a checkpoint for transformers
 
     The model is the dense model: nothing is tuned before the cut, and at ratio 0 without re-tuning
     the logits are its own. Its ``id2label`` names the classes.
 
     Args:
-        model: a BERT, RoBERTa, XLM-R, ModernBERT or T5 for sequence classification, or its folder
-            or hub id; or the folder of an uncut skill, or of its hf export.
-        tokenizer: its tokenizer; None for a folder or hub id, which has its own.
+        model: folder or hub id of a BERT, RoBERTa, XLM-R, ModernBERT or T5 for sequence
+            classification, with its tokenizer; or folder of an uncut skill, or of its hf export.
         data: rows to re-tune and score on, and the other arguments, as in :func:`skip_exp.fit`.
         validation: rows that the model has not seen. Without them a fifth of ``data`` is scored;
             if the model was trained on that, cutting seems to cost more than it does.
@@ -71,20 +65,18 @@ def compress(
     own = [COMPRESS] if retune else [COMPRESS, *CUT_ONLY]
     cfg = compose_job(join_settings(own, ratio, within, overrides), root)
     given = read_given(data, labels, text, label, validation, cfg)
-    skill = find_skill(model) if isinstance(model, str | Path) else None
-    if skill is not None and (skill / RECORD).is_file():
+    skill = find_skill(model)
+    if (skill / RECORD).is_file():
         about = read_about(skill)
         named: list[str] | None = about.labels
         count, kind = len(about.labels), about.kind
         own += _start_from(skill, about)
     else:
-        config = model.config if hasattr(model, "config") else _config(str(model))
-        _check_model(model, tokenizer, config)
+        config = _read_config(str(model))
         named, count = class_names(config.id2label), config.num_labels
-        kind = KINDS.get(getattr(config, "problem_type", None), "")
-        path = str(model) if isinstance(model, str | Path) else str(_save(model, tokenizer, root))
-        name_of = Path(os.path.abspath(path)).name  # of ".", too; keeps a link's own
-        backbone = {"name": name_of, "family": config.model_type, "path": in_full(path)}
+        kind = OF_PROBLEM.get(config.problem_type, "")
+        name = Path(os.path.abspath(model)).name  # of ".", too; keeps a link's own
+        backbone = {"name": name, "family": config.model_type, "path": in_full(str(model))}
         own += [f"backbone.{key}={quote(value)}" for key, value in backbone.items()]
     names = named if classes is None else [*map(str, classes)]
     if names is not None:
@@ -120,17 +112,6 @@ def _start_from(skill: Path, about: SkillRecord) -> list[str]:
     return [*own, f"task.words=[{','.join(map(quote, about.words))}]"]
 
 
-def _check_model(model: Any, tokenizer: Any, config: Any) -> None:
-    if config.model_type not in FAMILIES:
-        raise SkipError(f"compress: a {config.model_type}, not one of {', '.join(FAMILIES)}")
-    kind = getattr(config, "problem_type", None)
-    if kind is not None and kind not in KINDS:
-        known = " or ".join(map(str, KINDS))
-        raise SkipError(f"compress: the model's problem_type={kind}, not {known}")
-    if tokenizer is not None and isinstance(model, str | Path):
-        raise SkipError(f"compress: tokenizer= is for a model in memory; {model} has its own")
-
-
 def _check_classes(labels: Sequence[str], count: int, are_named: bool) -> None:
     if len(labels) != count:
         found = f"{len(labels)} classes: {shown_names(labels)}"
@@ -142,39 +123,21 @@ def _check_classes(labels: Sequence[str], count: int, are_named: bool) -> None:
         )
 
 
-def _config(path: str) -> Any:
+def _read_config(path: str) -> Any:
+    """The configuration of a classifier in a folder or on the hub. Raises SkipError."""
     folder = Path(path).expanduser()
     try:
         if not folder.is_dir():
             offline_if_unreachable()
-        return AutoConfig.from_pretrained(
-            folder if folder.is_dir() else path, trust_remote_code=False
-        )
+        source = folder if folder.is_dir() else path
+        config = AutoConfig.from_pretrained(source, trust_remote_code=False)
     except Exception as error:  # of many kinds, from transformers and its HTTP client
         why = first_line(error) if folder.is_dir() else explain_failure(error, path)
         raise SkipError(f"compress: {path}: {why}") from error
-
-
-def _save(model: Any, tokenizer: Any, root: Path) -> Path:
-    """A folder with the model and its tokenizer, named by their content."""
-    if tokenizer is None:
-        raise SkipError("compress: tokenizer=None: a model needs its tokenizer")
-    if not getattr(tokenizer, "is_fast", False):
-        raise SkipError(
-            f"compress: tokenizer={type(tokenizer).__name__}: must be a fast one (tokenizer.json)"
-        )
-    settings = model.config.to_dict()
-    for key in ("architectures", "dtype"):  # saving changes them in the model itself
-        settings.pop(key, None)
-    identity = [content_hash(model, tokenizer), settings]
-    folder = root / MODELS_FOLDER / digest(identity)[:16]
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder.with_suffix(".lock")):
-            if not folder.is_dir():
-                with new_folder(folder) as temporary:
-                    model.save_pretrained(temporary)
-                    tokenizer.save_pretrained(temporary)
-    except OSError as error:
-        raise SkipError(f"output={root}: cannot be written: {first_line(error)}") from error
-    return folder
+    if config.model_type not in FAMILIES:
+        raise SkipError(f"compress: a {config.model_type}, not one of {', '.join(FAMILIES)}")
+    kind = config.problem_type
+    if kind is not None and kind not in OF_PROBLEM:
+        known = " or ".join(map(str, OF_PROBLEM))
+        raise SkipError(f"compress: the model's problem_type={kind}, not {known}")
+    return config

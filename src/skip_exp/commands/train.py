@@ -88,7 +88,7 @@ def compress(arguments: Sequence[str] | None = None) -> int:
     slow = console.import_slow("skip_exp.api.compress")
     if out:
         files.check_out(Path(out).expanduser())
-    small = slow.compress(model, None, file, **options)
+    small = slow.compress(model, file, **options)
     if not is_search:  # else the search has shown it
         show(small.folder)
         if out:
