@@ -21,7 +21,7 @@ import pandas as pd
 
 from skip_exp.errors import SkipError
 from skip_exp.utils import console
-from skip_exp.utils.console import Counted, allow_bars
+from skip_exp.utils.console import Counted
 from studies.anatomy import measure, pictures, train
 from studies.anatomy.jobs import open_subjects
 
@@ -78,5 +78,4 @@ def parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    with allow_bars(True):
-        main()
+    main()
