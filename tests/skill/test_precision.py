@@ -8,7 +8,7 @@ import torch
 from skip_exp import Skill
 from skip_exp.commands.answer import predict as main
 from skip_exp.errors import SkipError
-from skip_exp.skill.files import wants_bf16
+from skip_exp.skill.files import PRECISIONS, find_precision
 from skip_exp.utils import machine
 from tests.helpers.saved import save_tiny_skill
 
@@ -68,8 +68,7 @@ def test_auto_is_what_the_processor_does_faster(
     monkeypatch: pytest.MonkeyPatch, name: str, flags: str, able: bool
 ) -> None:
     monkeypatch.setattr(machine, "_cpuinfo", lambda: {"model name": name, "flags": flags})
-    assert wants_bf16("auto") is able
-    assert wants_bf16("bf16") and not wants_bf16("32-true")
+    assert find_precision("auto") is PRECISIONS["bf16" if able else "32-true"]
 
 
 def test_exports_answer_in_bf16_but_are_written_in_fp32(tmp_path: Path) -> None:

@@ -1,7 +1,6 @@
 """The forms in which a finished skill is opened and served."""
 
 import logging
-from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import ClassVar
 
@@ -16,16 +15,16 @@ from skip_exp.utils.machine import multiplies_bf16
 log = logging.getLogger(__name__)
 
 
-class Form(ABC):
+class Form:
     """A way to open and serve a finished skill; a new one is a subclass, and stands in FORMS.
 
     Attributes:
         name: in tables, such as ``int8``.
-        arguments: those with which ``skip-exp predict`` opens a folder in this form.
+        precision: with which :meth:`Skill.load` opens it, and ``skip-exp predict`` its folder.
     """
 
     name: ClassVar[str]
-    arguments: ClassVar[str] = ""
+    precision: ClassVar[str] = "32-true"
 
     def available(self) -> bool:
         """Whether this machine runs it well; if a package is missing, the log names it."""
@@ -45,13 +44,13 @@ class Form(ABC):
         assert skill.folder is not None
         return skill.folder
 
-    @abstractmethod
     def open(self, folder: Path) -> Classifier:
         """What :meth:`save` wrote, or :meth:`Classifier.save` of what was opened before.
 
         Raises:
             SkipError: it cannot be loaded.
         """
+        return Skill.load(folder, precision=self.precision)
 
 
 class Fp32(Form):
@@ -59,21 +58,15 @@ class Fp32(Form):
 
     name = "fp32"
 
-    def open(self, folder: Path) -> Skill:
-        return Skill.load(folder)
-
 
 class Bf16(Form):
     """The skill by PyTorch with weights and activations in bf16, the readout in fp32."""
 
     name = "bf16"
-    arguments = "--precision bf16"
+    precision = "bf16"
 
     def available(self) -> bool:
         return multiplies_bf16()
-
-    def open(self, folder: Path) -> Skill:
-        return Skill.load(folder, precision="bf16")
 
 
 class Int8(Form):

@@ -5,7 +5,7 @@ SHA-256 over both files.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +50,6 @@ from skip_exp.utils.machine import multiplies_bf16
 # Prefixes of the names of kept indices, and of the ranges that 8-bit scales follow from.
 KEEP, RANGE = "keep/", "range/"
 LARGEST = torch.finfo(torch.half).max
-SERVING_PRECISIONS = ("32-true", "bf16", "auto")
 
 # A weight that several skills share stays one weight; it is freed with its original.
 _cast: WeakIdKeyDictionary = WeakIdKeyDictionary()
@@ -226,17 +225,6 @@ def _find_backbone(folder: Path, about: SkillRecord, backbone_path: str | Path |
     return loaded
 
 
-def wants_bf16(precision: str) -> bool:
-    """Whether ``precision`` means bf16 here; ``auto`` does where that is faster.
-
-    Raises:
-        SkipError: it is none of SERVING_PRECISIONS.
-    """
-    if precision not in SERVING_PRECISIONS:
-        raise SkipError(f"precision={precision}: must be one of {', '.join(SERVING_PRECISIONS)}")
-    return precision == "bf16" or (precision == "auto" and multiplies_bf16())
-
-
 def to_bf16(model: SoftPromptModel) -> None:
     """Convert backbone and prompt of ``model`` to bf16, in place.
 
@@ -249,3 +237,23 @@ def to_bf16(model: SoftPromptModel) -> None:
                     half = parameter.detach().bfloat16()
                     _cast[parameter] = nn.Parameter(half, requires_grad=False)
                 setattr(module, name, _cast[parameter])
+
+
+# What turns an fp32 model into one of each precision, in place.
+PRECISIONS: dict[str, Callable[[SoftPromptModel], None]] = {
+    "32-true": lambda model: None,
+    "bf16": to_bf16,
+}
+
+
+def find_precision(name: str) -> Callable[[SoftPromptModel], None]:
+    """The entry of PRECISIONS; ``auto`` is bf16 where the processor multiplies it faster.
+
+    Raises:
+        SkipError: there is none.
+    """
+    if name == "auto":
+        name = "bf16" if multiplies_bf16() else "32-true"
+    if name not in PRECISIONS:
+        raise SkipError(f"precision={name}: must be one of {', '.join(PRECISIONS)}, auto")
+    return PRECISIONS[name]

@@ -21,13 +21,12 @@ from skip_exp.models.surgery import shapes_of
 from skip_exp.skill.classifier import TOKENS_PER_BATCH, Classifier, Example
 from skip_exp.skill.export.huggingface import check_push, download, upload, write_huggingface
 from skip_exp.skill.files import (
+    find_precision,
     job_result,
     read_skill,
     rebuild,
     share_skill,
     split,
-    to_bf16,
-    wants_bf16,
 )
 from skip_exp.skill.ranges import Ranges
 from skip_exp.skill.record import FORMATS, RECORD, TENSORS, find_skill, read_bytes, read_checksum
@@ -80,14 +79,13 @@ class Skill(Classifier):
             SkipError: the precision is unknown; a file is missing, damaged, altered or of an
                 unknown version; the backbone cannot be loaded or is not the skill's own.
         """
-        is_half = wants_bf16(precision)
+        convert = find_precision(precision)
         folder = find_skill(folder)
         checksum = read_checksum(folder)
         about, tensors = read_skill(folder)
         keep, state, ranges = split(tensors)
         model, tokenizer = rebuild(folder, about, keep, state, backbone)
-        if is_half:
-            to_bf16(model)
+        convert(model)
         return cls(about, tokenizer, model, keep, folder, checksum, ranges)
 
     @classmethod

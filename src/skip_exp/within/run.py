@@ -99,7 +99,7 @@ def find(cfg: Config, run_job: Callable[[Config], Result]) -> Classifier:
     told = [
         *show.explain(frame, candidates, chosen, bound, len(select.labels)),
         *show.judge_baselines(frame, contended=contended),
-        *show.next_steps(place, form.arguments),
+        *show.next_steps(place, form.precision),
     ]
     show.tell(frame, names, validation, told)
     return form.open(place)

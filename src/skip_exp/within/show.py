@@ -18,7 +18,7 @@ from skip_exp.forms.registry import FORMS
 from skip_exp.forms.timing import Speed
 from skip_exp.outcomes.scores import Labels, interval
 from skip_exp.report import tables
-from skip_exp.report.figures import CONTROL, INK, PLOT_SETTINGS, STYLES
+from skip_exp.report.figures import CONTROL, INK, PLOT_SETTINGS, styles
 from skip_exp.utils import files
 from skip_exp.utils.console import open_screen
 from skip_exp.within.choose import REFERENCE, TIE, Candidate, Split, find_references
@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 TF_IDF = "TF-IDF, logistic regression"
 HEAD = "linear head on frozen features"
 UNCUT = f"uncut, {REFERENCE}"  # a candidate's name
-MARKS = dict(zip(FORMS, STYLES, strict=False)) | {"": CONTROL}
+MARKS = styles(FORMS) | {"": CONTROL}
 CSV, FIGURE = "frontier.csv", "frontier.png"
 
 
@@ -243,10 +243,11 @@ def explain_slice(
     return told
 
 
-def next_steps(place: Path, arguments: str) -> list[str]:
-    """Where everything is, and the command that uses the chosen model, with its ``arguments``."""
+def next_steps(place: Path, precision: str) -> list[str]:
+    """Where everything is, and the command that uses the chosen model."""
     folder = Path(os.path.relpath(place))
+    option = "" if precision == "32-true" else f" --precision {precision}"
     return [
         f"models:  {folder.parent / CSV}, {FIGURE}",
-        f'predict: skip-exp predict {shlex.quote(str(folder))} "TEXT" {arguments}'.rstrip(),
+        f'predict: skip-exp predict {shlex.quote(str(folder))} "TEXT"{option}',
     ]
