@@ -14,7 +14,15 @@ from skip_exp.models.readouts import ClassifierReadout, Encoded
 from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.models.surgery import cut, shapes_of, site_sizes
 from tests.helpers.masked import zero
-from tests.helpers.tiny import KINDS, READOUT, tiny_backbone, tiny_batch, tiny_inputs, tiny_model
+from tests.helpers.tiny import (
+    ENCODERS,
+    KINDS,
+    READOUT,
+    tiny_backbone,
+    tiny_batch,
+    tiny_inputs,
+    tiny_model,
+)
 
 CASES = 200  # per family, a tenth of them in the normal run
 
@@ -105,7 +113,7 @@ def without_prompt(model: SoftPromptModel) -> SoftPromptModel:
     return model
 
 
-@pytest.mark.parametrize("kind", ["bert", "roberta", "modernbert"])
+@pytest.mark.parametrize("kind", ENCODERS)
 @pytest.mark.parametrize("everything", [False, True])
 def test_keeping_everything_is_the_hugging_face_model(kind: str, everything: bool) -> None:
     model, batch = without_prompt(tiny_model(kind, "input", "mlm")), tiny_inputs(kind)

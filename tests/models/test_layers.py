@@ -19,7 +19,7 @@ from skip_exp.skill.export.huggingface import to_huggingface
 from skip_exp.skill.files import whole_model
 from tests.helpers import tiny
 from tests.helpers.saved import Saved, save_backbone, save_tiny_skill, some_keep
-from tests.helpers.tiny import KINDS, tiny_batch, tiny_inputs
+from tests.helpers.tiny import ENCODERS, KINDS, tiny_batch, tiny_inputs
 
 READOUT = dict.fromkeys(KINDS, "head") | {"roberta": "mlm", "modernbert": "mlm", "t5": "seq2seq"}
 WORDS = ("no", "yes")
@@ -52,7 +52,7 @@ def test_it_has_the_first_layers_of_every_stack(tmp_path: Path, kind: str) -> No
         load_backbone("b", path, family, READOUT[kind], 5)
 
 
-@pytest.mark.parametrize("kind", ["bert", "roberta", "modernbert", "t5"])
+@pytest.mark.parametrize("kind", [*ENCODERS, "t5"])
 def test_it_computes_what_the_whole_one_does_up_to_there(tmp_path: Path, kind: str) -> None:
     path, batch = str(save_backbone(tmp_path, kind)), tiny_batch(kind)
     short = load_backbone("b", path, kind, "head", 3)

@@ -48,8 +48,8 @@ def compress(
     the logits are its own. Its ``id2label`` names the classes.
 
     Args:
-        model: folder or hub id of a BERT, RoBERTa, XLM-R, ModernBERT or T5 for sequence
-            classification, with its tokenizer; or folder of an uncut skill, or of its hf export.
+        model: folder or hub id of a sequence classifier of a known family, with its tokenizer; or
+            folder of an uncut skill, or of its hf export.
         data: rows to re-tune and score on, and the other arguments, as in :func:`skip_exp.fit`.
         validation: rows that the model has not seen. Without them a fifth of ``data`` is scored;
             if the model was trained on that, cutting seems to cost more than it does.

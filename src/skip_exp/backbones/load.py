@@ -89,7 +89,7 @@ def load_backbone(
     Args:
         name: its name in results and tables.
         path: ``embedded:NAME``, a folder or a hub id.
-        family: ``bert``, ``roberta``, ``modernbert`` or ``t5``.
+        family: the ``model_type`` of its configuration.
         readout: ``head``, ``mlm``, ``seq2seq`` or ``classifier``.
         layers: how many of the first layers to keep; None: all.
 

@@ -22,18 +22,15 @@ from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.models.surgery import cut
 from skip_exp.skill.export.huggingface import to_huggingface
 from tests.helpers.saved import Saved, save_tiny_skill
-from tests.helpers.tiny import KINDS, tiny_batch, tiny_model
+from tests.helpers.tiny import ENCODERS, KINDS, READOUT, tiny_batch, tiny_model
 from tests.models.test_exactness import case as random_case
 
 PLAIN = Path(__file__).parents[2] / "helpers" / "plain.py"
-CASES = {
-    "bert": ("bert", "prefix", "head"),
-    "roberta mlm": ("roberta", "input", "mlm"),
-    "modernbert": ("modernbert", "prefix", "head"),
+CASES = {kind: (kind, "prefix", READOUT[kind]) for kind in KINDS} | {
+    "roberta": ("roberta", "input", "mlm"),
     "modernbert mlm": ("modernbert", "input", "mlm"),
     "t5 encoder": ("t5", "prefix", "head"),
-    "t5": ("t5", "prefix", "seq2seq"),
-    "t5 gated": ("t5_gated", "input", "seq2seq"),
+    "t5_gated": ("t5_gated", "input", "seq2seq"),
 }
 LABELS = ["a", "b", "c"]
 
@@ -142,7 +139,7 @@ def test_random_cuts_keep_their_logits(kind: str, tmp_path: Path) -> None:
 
 def test_what_random_cuts_leave_out(tmp_path: Path) -> None:
     """Nothing cut, either pooling, no prompt, and words of one piece, which share a step."""
-    for kind, pooling in product(("bert", "roberta", "modernbert"), ("mean", "cls")):
+    for kind, pooling in product(ENCODERS, ("mean", "cls")):
         model = tiny_model(kind, "prefix", "head")
         model.readout.pooling = pooling
         compare(model, inputs(kind), tmp_path, pooling)
