@@ -61,9 +61,13 @@ def onnx_packages() -> None:
 def quick() -> Iterator[None]:
     """Jobs of this process do without what takes longer than a phase.
 
-    They draw no picture, the ranges of activations are of few texts, and so are timings.
+    They draw no picture, the ranges of activations are of few texts, and so are timings. Groups of
+    configuration are composed once.
     """
+    from tests.helpers import composing
+
     with pytest.MonkeyPatch.context() as patched:
+        composing.remember(patched)
         if finish := sys.modules.get("skip_exp.phases.finish"):
             patched.setattr(finish, "save_picture", lambda _, path: path.write_bytes(b"drawn"))
         if ranges := sys.modules.get("skip_exp.skill.ranges"):

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from hydra import compose, initialize_config_dir
+from hydra._internal import config_loader_impl
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.types import RunMode
@@ -24,7 +25,7 @@ from skip_exp.models.families import FAMILIES
 from skip_exp.models.prompts import PROMPT_CLASSES
 from skip_exp.models.readouts import READOUT_CLASSES
 from skip_exp.pruning.allocate import ORDERS
-from tests.helpers import toy
+from tests.helpers import composing, toy
 
 CONF = config.conf_dir()
 SWEEPS = CONF.parent / "sweeps"
@@ -56,12 +57,17 @@ def test_the_groups_are_the_ones_that_are_promised() -> None:
 
 
 @pytest.mark.usefixtures("conf")
-def test_the_quick_way_of_other_tests_composes_the_same() -> None:
-    """`toy.untyped`: groups once for all jobs, values and added keys after them."""
+def test_the_quick_ways_of_other_tests_compose_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Groups once for all jobs, values and added keys after them."""
     given = ["experiment=lora", "prune.ratio=0.5", "+task=rte", "seed=7", "prompt=prefix"]
     given += ["+task.files.train=here.csv", "task.labels=[a,b]", "tune.lr=1e-2", "prune.ratio=0.6"]
     given += ["+attribution.options.depth=3", "output_dir=here"]
-    asked = OmegaConf.to_container(compose("config", given))
+    with monkeypatch.context() as plain:
+        plain.setattr(config_loader_impl, "create_defaults_list", composing.CREATE)
+        asked = OmegaConf.to_container(compose("config", given))
+    for _ in range(2):
+        compose("config", [*given, "tune.epochs=99"])  # must not stay for the next
+        assert OmegaConf.to_container(compose("config", given)) == asked
     GlobalHydra.instance().clear()
     toy.untyped(*given, "tune.epochs=99")  # must not stay for the next
     quick: Any = OmegaConf.to_container(toy.untyped(*given))

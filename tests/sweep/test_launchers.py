@@ -162,23 +162,25 @@ exit 1
 """
 
 
-def test_what_a_slurm_is_asked_for(command: Callable[..., Any], tmp_path: Path) -> None:
+def test_what_a_slurm_is_asked_for(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     installed("submitit_slurm")
     for name, text in (("sbatch", SBATCH), ("srun", "")):
         (tmp_path / name).write_text(text)
         (tmp_path / name).chmod(0o755)
     overrides = ["hydra/launcher=submitit_slurm", "seed=1,2,3"]
     overrides += [f"hydra.launcher.{key}" for key in ("partition=gpu", "account=me")]
-    given = command("slurm", *overrides, PATH=f"{tmp_path}:{os.environ['PATH']}")
-    sweep = run(given)
-    assert sweep.code == 1 and "no such partition" in sweep.err
-    assert "no job left a result there" in sweep.err
-    lines = (given["cwd"] / "submitted.sh").read_text().splitlines()
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    ended = cli("+task=rte", *overrides, "-m")
+    assert ended.code == 1 and "no such partition" in ended.err
+    assert "no job left a result there" in ended.err
+    lines = (tmp_path / "submitted.sh").read_text().splitlines()
     asked = {line.removeprefix("#SBATCH --") for line in lines if line.startswith("#SBATCH")}
     wanted = {"partition=gpu", "account=me", "time=240", "gpus-per-node=1", "cpus-per-task=4"}
     assert asked >= wanted | {"mem=16GB", "nodes=1", "ntasks-per-node=1", "array=0-2%3"}
     (output,) = (line for line in asked if line.startswith("output="))
-    assert f"={given['cwd']}/outputs/" in output and "/.submitit/" in output
+    assert f"={tmp_path}/outputs/" in output and "/.submitit/" in output
     assert lines.index("export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK") < len(lines) - 1
 
 
