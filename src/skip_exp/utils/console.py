@@ -195,7 +195,8 @@ def keep_logging() -> Iterator[None]:
             yield
     finally:
         for each, (level, propagate, handlers) in zip(loggers, before, strict=True):
-            each.setLevel(level)
+            if each.level != level:  # setting it goes through all loggers
+                each.setLevel(level)
             each.propagate = propagate
             each.handlers[:] = handlers
 
