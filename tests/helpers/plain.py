@@ -18,8 +18,6 @@ import torch  # noqa: E402
 from transformers import (  # noqa: E402
     AutoModelForSequenceClassification,
     AutoTokenizer,
-    Trainer,
-    TrainingArguments,
     logging,
     pipeline,
 )
@@ -78,6 +76,8 @@ def compiled(case, model, batch):
 
 def trained(case, model, batch):
     """Loss before and after a few steps of Trainer, and what it saved, loaded."""
+    from transformers import Trainer, TrainingArguments  # takes seconds
+
     labels = torch.arange(len(batch["input_ids"])) % model.config.num_labels
     rows = [{k: v[i] for k, v in batch.items()} | {"labels": labels[i]} for i in range(len(labels))]
     options = {"per_device_train_batch_size": 4, "max_steps": 20, "learning_rate": 1e-3}

@@ -1,10 +1,12 @@
-"""A tiny skill and its 8-bit ONNX export, made once: an export takes seconds."""
+"""A tiny skill and its 8-bit ONNX export, made once for all workers: an export takes seconds."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
+from filelock import FileLock
 
 from skip_exp import Skill
 from skip_exp.backbones.load import load_backbone
@@ -20,14 +22,18 @@ def fresh_process() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def onnx_folder(tiny: Saved, onnx_packages: None) -> Path:
+def onnx_folder(tiny: Saved, onnx_packages: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Its ONNX export with 8-bit weights; not to be changed."""
-    folder = tiny.folder.parent / "int8"
-    with pytest.MonkeyPatch.context() as patch:
+    root = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:  # whose folders lie side by side
+        root = root.parent
+    folder = root / "int8"
+    with pytest.MonkeyPatch.context() as patch, FileLock(root / "int8.lock"):
 
         def refuse(*_: object, **__: object) -> None:
             raise AssertionError("traced in the process, where another thread may be predicting")
 
         patch.setattr(torch.onnx, "export", refuse)
-        Skill.load(tiny.folder).export(folder, "onnx", int8=True)
+        if not folder.exists():
+            Skill.load(tiny.folder).export(folder, "onnx", int8=True)
     return folder

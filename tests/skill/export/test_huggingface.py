@@ -131,7 +131,7 @@ def compare(model: SoftPromptModel, batch: dict[str, torch.Tensor], out: Path, n
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_random_cuts_keep_their_logits(kind: str, tmp_path: Path) -> None:
-    for seed in range(300, 305):
+    for seed in range(300, 303):
         model, batch, keep = random_case(kind, seed)
         del batch["labels"]
         compare(cut(model, keep), batch, tmp_path, f"{kind} {seed}")

@@ -1,5 +1,6 @@
 """8 bits are compared with fp32 on the job's own rows, and refused where they cost too much."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,28 +13,34 @@ from skip_exp import Skill, results
 from skip_exp.commands.export import main
 from skip_exp.errors import SkipError
 from skip_exp.outcomes.registry import OUTCOMES
+from skip_exp.skill.export.onnx import write
 from skip_exp.skill.export.onnx.write import Rounding, compare_rounded
-from skip_exp.skill.ranges import measure_ranges
-from tests.helpers.saved import WORDS, Saved, save_tiny_skill, tell
+from tests.helpers.saved import WORDS, Saved, tell
 
 ROWS = [" ".join(np.random.default_rng(i).choice(WORDS, 2 + i % 9)) for i in range(400)]
 
 
 @pytest.fixture
-def saved(tmp_path: Path) -> Saved:
-    """A skill beside the result of its job, whose rows have the labels that the skill gives."""
-    made = save_tiny_skill(tmp_path, seed=5)
-    given = Skill.load(made.folder).predict(ROWS)
-    lines = [f"{text},{answer['label']}" for text, answer in zip(ROWS, given, strict=True)]
-    assert len({answer["label"] for answer in given}) == 2
+def saved(tiny: Saved, onnx_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A skill beside the result of its job, whose rows have the labels that the skill gives.
+
+    Its exports copy the graph that was traced before.
+    """
+    folder = shutil.copytree(tiny.folder, tmp_path / "skill")
+    given = [answer["label"] for answer in Skill.load(folder).predict(ROWS)]
+    assert {*given} == {"negative"}
+    given[0] = "positive"  # of train: every label has a row
+    lines = [f"{text},{label}" for text, label in zip(ROWS, given, strict=True)]
     for split in ("train", "validation"):
         (tmp_path / f"{split}.csv").write_text("\n".join(["sentence,label", *lines]))
     files = {split: str(tmp_path / f"{split}.csv") for split in ("train", "validation")}
-    task = {"name": "toy", "text": ["sentence"], "labels": made.about.labels, "files": files}
+    task = {"name": "toy", "text": ["sentence"], "labels": tiny.about.labels, "files": files}
     job: Any = {"skill": "skill", "config": {"task": task | {"metrics": ["accuracy"]}}}
     results.write(tmp_path, results.Result(**job, metric={}, seed=1))
-    tell(made, data=f"local:{tmp_path}")
-    return made
+    tell(replace(tiny, folder=folder), data=f"local:{tmp_path}")
+    traced = onnx_folder / "model.onnx"
+    monkeypatch.setattr(write, "to_onnx", lambda model, batch, path, _: shutil.copy(traced, path))
+    return folder
 
 
 class Fixed:
@@ -68,20 +75,18 @@ def test_a_loss_counts_beyond_its_standard_error(
     assert found.is_allowed == allowed
 
 
-@pytest.mark.usefixtures("onnx_packages")
-def test_an_export_tells_what_it_costs(saved: Saved, tmp_path: Path, capsys: Any) -> None:
-    assert main([str(saved.folder), str(tmp_path / "out"), "--format", "onnx", "--int8"]) == 0
+def test_an_export_tells_what_it_costs(saved: Path, tmp_path: Path, capsys: Any) -> None:
+    assert main([str(saved), str(tmp_path / "out"), "--format", "onnx", "--int8"]) == 0
     said = capsys.readouterr().out.splitlines()[0]
     assert "in fp32 100.0" in said and "40 rows" in said
     assert said.removeprefix("8 bits: ") in (tmp_path / "out/README.md").read_text()
 
 
-@pytest.mark.usefixtures("onnx_packages")
-def test_what_costs_too_much_is_not_written(saved: Saved, tmp_path: Path) -> None:
-    skill = Skill.load(saved.folder)
-    rows = [{"input_ids": [12, 13, 14]}]
-    ranges = measure_ranges(skill.model, rows, skill.tokenizer.pad_token_id)
-    broken = replace(skill, ranges={name: each / 1000 for name, each in ranges.items()})
+def test_what_costs_too_much_is_not_written(
+    saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wrong = Fixed(*[1.0] * 40)
+    monkeypatch.setattr(write.OnnxSkill, "load", lambda _: wrong)
     with pytest.raises(SkipError, match="--int8: accuracy"):
-        broken.export(tmp_path / "out", "onnx", int8=True)
+        Skill.load(saved).export(tmp_path / "out", "onnx", int8=True)
     assert not (tmp_path / "out").exists()
