@@ -104,7 +104,7 @@ def test_merged_equals_unmerged(kind: str, prompt: str) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_cut_cuts_the_factors(kind: str) -> None:
     """cut(merged) == merged(cut), and what is left still is frozen weight + B @ A."""
-    for seed in range(4):
+    for seed in range(2):
         dense, batch, keep = case(kind, seed)
         del batch["labels"]
         model = updated(dense, seed)

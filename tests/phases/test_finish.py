@@ -31,7 +31,7 @@ from tests.helpers.toy import SMALL, rarely, toy_job
         ("bias", "prompt", False, 0, "bias"),
         ("prompt_readout", "bias", True, 0.5, "bias"),
         pytest.param("full", "prompt_readout", False, 0, "full", marks=pytest.mark.slow),
-        ("prompt_readout", "full", True, 0.5, "full"),
+        pytest.param("prompt_readout", "full", True, 0.5, "full", marks=pytest.mark.slow),
         ("layers", "layers", True, 0.5, "layers"),
         ("prompt_readout", "bias", False, 0.5, "prompt_readout"),  # nothing that was not trained
         pytest.param("prompt", "prompt", True, 0.5, "prompt", marks=pytest.mark.slow),
@@ -110,7 +110,7 @@ def finals(monkeypatch: pytest.MonkeyPatch) -> list[SoftPromptModel]:
         [*BOTH, "retune.lr=0.1", "prune.ratio=0"],  # the dense model's as many updates
         *rarely(["tune.train=lora", "prune.ratio=0.5"], [*BOTH, "prune.ratio=0.5"]),
         [*BOTH, "prune.ratio=0.7", "retune.copies=2"],
-        ["experiment=lora"],
+        *rarely(["experiment=lora"]),
     ],
 )
 def test_the_skill_is_the_model_that_was_scored(
@@ -180,7 +180,7 @@ def test_a_part_can_be_cut_like_a_whole(toy: list[str], tmp_path: Path) -> None:
     assert set(result["keep_sizes"]) == {"encoder.0.ffn", "encoder.0.self.heads"}
 
 
-@pytest.mark.parametrize("recipe", ["skip", "skip retune.train=lora", "strong"])
+@pytest.mark.parametrize("recipe", ["skip", "strong", *rarely("skip retune.train=lora")])
 def test_later_layers_go_after_tuning(toy: list[str], tmp_path: Path, recipe: str) -> None:
     """They count towards the ratio, and the skill and its exports do without them."""
     own = [*f"experiment={recipe}".split(), *SMALL, "tune.epochs=1", "retune.epochs=1"]

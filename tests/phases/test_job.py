@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from lightning.pytorch.callbacks import Timer
 
 from skip_exp import pipeline, results
 from skip_exp.cache.store import Keyed, stage_key
@@ -162,8 +163,9 @@ def test_a_timing_is_reused_where_it_was_quiet_and_taken_here(
 
 
 def test_what_the_clock_ended_is_not_kept_nor_what_used_it(
-    done: tuple[list[str], Path], tmp_path: Path
+    done: tuple[list[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(Timer, "time_elapsed", lambda *_: 10.0)  # seconds
     own = [*QUICK, "+trainer.extra.max_time=00:00:00:01", "tune.epochs=9999"]
     first = pipeline.run(toy_job(done[0], tmp_path, "run", *own, "benchmark.enabled=true"))
     assert first["status"] == "done" and not [*tmp_path.glob("cache/*/*.safetensors")]
