@@ -1,7 +1,6 @@
 """``skip-exp WORD ...`` and ``python -m skip_exp WORD ...``: one command line for everything."""
 
 import re
-import subprocess
 import sys
 import tomllib
 from pathlib import Path
@@ -31,28 +30,6 @@ def test_every_command_has_its_help(
     told = capsys.readouterr().out
     assert told.startswith(f"usage: skip-exp {word}")
     assert "`" not in told and re.search(rf"^Examples?:\n\n    skip-exp {word}", told, re.M)
-
-
-LIGHT = """
-import sys
-from skip_exp.__main__ import COMMANDS, main
-sys.argv = ["skip_exp", "--help"]
-try:
-    main()
-except SystemExit:
-    pass
-print(sorted({"torch", "transformers", "wandb", "datasets"} & sys.modules.keys()))
-for place in COMMANDS.values():
-    __import__("skip_exp.commands." + place.partition(".")[0])
-print(sorted({"torch", "transformers", "lightning", "matplotlib"} & sys.modules.keys()))
-"""
-
-
-def test_help_needs_no_torch(tmp_path: Path) -> None:
-    command = [sys.executable, "-c", LIGHT]
-    told = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
-    assert told.stdout.splitlines()[-2:] == ["[]", "[]"]
-    assert not [*tmp_path.iterdir()]
 
 
 def test_ctrl_c_ends_a_command_with_one_line(

@@ -57,20 +57,40 @@ def test_the_wheel_holds_every_config(wheel: Path) -> None:
     assert not [name for name in names if name.startswith(("conf/", "tests/", "src/"))]
 
 
-def test_the_wheel_runs_away_from_the_source_tree(wheel: Path, tmp_path: Path) -> None:
+LIGHT = """
+import sys
+import skip_exp
+from skip_exp.__main__ import COMMANDS, main
+sys.argv = ["skip_exp", "--help"]
+try:
+    main()
+except SystemExit:
+    pass
+print(skip_exp.__file__)
+print(sorted({"torch", "transformers", "wandb", "datasets"} & sys.modules.keys()))
+for place in COMMANDS.values():
+    __import__("skip_exp.commands." + place.partition(".")[0])
+print(sorted({"torch", "transformers", "lightning", "matplotlib"} & sys.modules.keys()))
+"""
+
+
+def test_the_wheel_runs_away_from_the_source_tree_and_its_help_needs_no_torch(
+    wheel: Path, tmp_path: Path
+) -> None:
     zipfile.ZipFile(wheel).extractall(tmp_path / "site")
-    code = "import skip_exp, sys; from skip_exp.__main__ import main; print(skip_exp.__file__); "
-    code += "sys.argv = ['skip_exp', '+task=rte', '--cfg', 'job']; sys.exit(main())"
+    (tmp_path / "here").mkdir()
     done = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=tmp_path,
+        [sys.executable, "-c", LIGHT],
+        cwd=tmp_path / "here",
         env={"PYTHONPATH": str(tmp_path / "site")},
         capture_output=True,
         text=True,
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith(str(tmp_path / "site/skip_exp"))
-    assert "path: embedded:minilm" in done.stdout
+    assert "bert_base" in done.stdout  # a choice of its configuration
+    place, light, commands = done.stdout.splitlines()[-3:]
+    assert place.startswith(str(tmp_path / "site/skip_exp")) and light == commands == "[]"
+    assert not [*(tmp_path / "here").iterdir()]
 
 
 # --- installed ----------------------------------------------------------------------------------
