@@ -13,6 +13,8 @@ from omegaconf import OmegaConf
 from skip_exp.attribution import random
 from skip_exp.callbacks.between import check_relevance
 from skip_exp.config import schema as config
+from skip_exp.config.checks import method_options
+from skip_exp.errors import ConfigError
 from skip_exp.models.family import Site
 from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.models.surgery import cut
@@ -125,6 +127,9 @@ def test_the_options_of_every_file_are_those_of_its_function(name: str) -> None:
     assert settings.keys() <= OF_PIPELINE | {"options"}
     # What can be set without a plus on the command line is all there is to set.
     assert known - {"model", "batches", "seed"} == set(settings.get("options", {}))
+    for option in settings.get("options", {}):
+        with pytest.raises(ConfigError, match=option):
+            method_options(**{option: None})
 
 
 SIZES = {Site("encoder.0.ffn"): 3, Site("encoder.0.self.heads"): 2}

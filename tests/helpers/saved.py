@@ -17,7 +17,7 @@ from skip_exp.models.trained import skill_parameters, train_only
 from skip_exp.phases.build import new_prompt
 from skip_exp.skill.files import save_skill
 from skip_exp.skill.record import SkillRecord
-from tests.helpers.tiny import VOCAB, tiny_backbone
+from tests.helpers.tiny import TYPED, VOCAB, tiny_backbone
 
 WORDS = [
     *("no", "yes", "very", "good", "bad", "film", "plot", "dull", "warm", "funny", "long"),
@@ -54,7 +54,7 @@ def tokenizer(family: str) -> PreTrainedTokenizerFast:
         unk_token=unknown,
         mask_token=special[4] if family != "t5" else None,
         model_input_names=["input_ids", "attention_mask"]
-        + (["token_type_ids"] if family == "bert" else []),
+        + (["token_type_ids"] if family in TYPED else []),
     )
 
 

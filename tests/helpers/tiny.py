@@ -21,6 +21,7 @@ from skip_exp.phases.build import new_prompt
 VOCAB, HIDDEN, LAYERS, HEADS = 50, 24, 2, 3
 ENCODERS = ("bert", "roberta", "modernbert")  # XLM-R is a RoBERTa to most tests
 KINDS = (*ENCODERS, "t5", "t5_gated")
+TYPED = ("bert",)  # have token types
 READOUT = {kind: "seq2seq" if kind.startswith("t5") else "head" for kind in KINDS}  # the usual
 
 
@@ -119,7 +120,7 @@ def tiny_model(
 def tiny_batch(
     kind: str = "bert", *, rows: int = 4, seed: int = 0, labels: int = 3
 ) -> dict[str, Tensor]:
-    """Right-padded random texts of different lengths; token types for BERT."""
+    """Right-padded random texts of different lengths; token types for the TYPED."""
     generator = torch.Generator().manual_seed(seed)
     lengths = torch.randint(2, 11, (rows,), generator=generator)
     width = int(lengths.max())
@@ -131,7 +132,7 @@ def tiny_batch(
         "attention_mask": mask,
         "labels": torch.randint(0, labels, (rows,), generator=generator),
     }
-    if kind == "bert":
+    if kind in TYPED:
         batch["token_type_ids"] = (torch.arange(width) >= 3).long().expand(rows, -1) * mask
     return batch
 

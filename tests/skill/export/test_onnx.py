@@ -26,7 +26,7 @@ from skip_exp.skill.export.onnx import runtime, write
 from skip_exp.skill.export.onnx.write import DRIFT, Differences, compare_onnx, examples_of
 from skip_exp.skill.ranges import measure_ranges
 from tests.helpers.saved import NOTHING, WORDS, Saved, save_tiny_skill
-from tests.helpers.tiny import HIDDEN, KINDS, tiny_inputs, tiny_model
+from tests.helpers.tiny import HIDDEN, KINDS, TYPED, tiny_inputs, tiny_model
 from tests.helpers.written import ROOT
 from tests.skill.export.test_huggingface import CASES as PLAIN_CASES
 
@@ -107,7 +107,7 @@ def test_onnx_gives_the_same_logits(tmp_path: Path, case: str) -> None:
     skill = Skill.load(saved.folder)
     texts = [*TEXTS, " ".join(f"w{i}" for i in range(40)), "a", "bad bad film"]
     assert compared(skill, out / "model.onnx", texts).logits < 1e-5
-    check_form(out, int8=False, types=kind == "bert")
+    check_form(out, int8=False, types=kind in TYPED)
     same(OnnxSkill.load(out).predict(texts), skill.predict(texts))
     same(alone(out, *texts), skill.predict(texts))
 
