@@ -338,7 +338,7 @@ def test_an_objective_is_a_field_that_may_be_chosen_by(given: Any) -> None:
 
 def test_a_timed_objective_needs_the_benchmark() -> None:
     timed = "sweep.objective=[select/final,latency/speedup]"
-    assert job(timed).sweep.objectives == ["select/final", "latency/speedup"]
+    assert job(timed).sweep.objective == ["select/final", "latency/speedup"]
     with pytest.raises(ConfigError, match=r"^sweep\.objective=latency/speedup: "):
         job(timed, "benchmark.enabled=false")
 

@@ -20,7 +20,7 @@ from skip_exp.data.given import read_class_names, to_table
 from skip_exp.data.read import Table
 from skip_exp.data.rows import to_rows
 from skip_exp.errors import DataError, shown, shown_names
-from skip_exp.outcomes.labels import NUMBER, label_text, split_labels, with_indices
+from skip_exp.outcomes.labels import NUMBER, label_text, with_indices
 from skip_exp.outcomes.registry import OUTCOMES, Outcome
 from skip_exp.utils import files
 
@@ -173,8 +173,6 @@ def find_classes(table: Table, column: str, outcome: Outcome) -> list[str]:
             f"{table.where}: label={column}: {len(names)} different values in "
             f"{counts.total()} rows: not a column of classes"
         )
-    if outcome.is_exclusive:
-        _warn_of_joined(names)
     return names
 
 
@@ -182,17 +180,6 @@ def _natural(name: str) -> tuple[bool, float, str]:
     """Numbers first, by value."""
     is_number = NUMBER.fullmatch(name) is not None
     return not is_number, float(name) if is_number else 0.0, name
-
-
-def _warn_of_joined(names: Sequence[str]) -> None:
-    """Name a class that joins others, such as ``price;service`` beside ``price``."""
-    parts = {name: split_labels(name) for name in names}
-    joined = [name for name in names if len(parts[name]) > 1 and {*parts[name]} <= {*names}]
-    if joined:
-        log.warning(
-            "data: the label %s joins others, but is a class: task.kind=many_labels takes it apart",
-            joined[0],
-        )
 
 
 def _read_labels(train: Table, spec: TaskConfig) -> list[Any]:

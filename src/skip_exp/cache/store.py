@@ -142,7 +142,9 @@ class StageCache:
                 return replace(entry, key=key)
             entry = compute()
             if entry.keep:
-                files.save(path, pack_entry(entry), f"cache.dir={self.folder}")
+                tensors = {n: t.detach().cpu().contiguous() for n, t in entry.tensors.items()}
+                content = save(tensors, {"json": json.dumps(entry.values, sort_keys=True)})
+                files.save(path, content, f"cache.dir={self.folder}")
             for name in UNFINISHED:
                 path.with_suffix(f".{name}").unlink(missing_ok=True)
             return replace(entry, key=key)
@@ -172,12 +174,6 @@ class StageCache:
             yield
         finally:
             lock.release()
-
-
-def pack_entry(entry: Entry) -> bytes:
-    """An entry as the content of its file."""
-    tensors = {name: t.detach().cpu().contiguous() for name, t in entry.tensors.items()}
-    return save(tensors, {"json": json.dumps(entry.values, sort_keys=True)})
 
 
 def read_entry(path: Path) -> Entry | None:

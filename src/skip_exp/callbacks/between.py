@@ -6,6 +6,7 @@ calls ``setup`` again in each pass of a trainer, such as ``test`` after ``fit``.
 
 import copy
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import lightning as L
@@ -15,6 +16,7 @@ from lightning.fabric.utilities import move_data_to_device
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
+from skip_exp.config.checks import KINDS
 from skip_exp.data.batches import Batch
 from skip_exp.models.family import Keep, Relevance, Site
 from skip_exp.models.soft_prompt import SoftPromptModel
@@ -25,6 +27,7 @@ from skip_exp.utils import console
 Method = Callable[[SoftPromptModel, list[Batch]], Relevance]
 
 
+@dataclass(eq=False)
 class AttributionCallback(Callback):
     """Scores every neuron of the module's model.
 
@@ -44,10 +47,9 @@ class AttributionCallback(Callback):
         relevance: {site: scores}, fp32 on the CPU; empty before the callback ran.
     """
 
-    def __init__(self, method: Method, batches: Iterable[Batch]) -> None:
-        self.method = method
-        self.batches = batches
-        self.relevance: Relevance = {}
+    method: Method
+    batches: Iterable[Batch]
+    relevance: Relevance = field(default_factory=dict, init=False)
 
     def setup(self, trainer: L.Trainer, pl_module: Any, stage: str) -> None:
         """Score the neurons. Raises ValueError: the method returned something else."""
@@ -60,6 +62,7 @@ class AttributionCallback(Callback):
         self.relevance = check_relevance(found, site_sizes(shapes_of(model)))
 
 
+@dataclass(eq=False)
 class PruningCallback(Callback):
     """Replaces the module's model by a smaller one; the larger one is not modified.
 
@@ -81,22 +84,13 @@ class PruningCallback(Callback):
         keep: {site: indices that stay}; empty before the callback ran.
     """
 
-    def __init__(
-        self,
-        relevance: Relevance,
-        ratio: float,
-        sites: Sequence[str] = ("ffn", "heads"),
-        allocation: str = "global",
-        round_to: int = 8,
-        layers: int | None = None,
-    ) -> None:
-        self.relevance = relevance
-        self.ratio = ratio
-        self.sites = [*sites]
-        self.allocation = allocation
-        self.round_to = round_to
-        self.layers = layers
-        self.keep: Keep = {}
+    relevance: Relevance
+    ratio: float
+    sites: Sequence[str] = KINDS
+    allocation: str = "global"
+    round_to: int = 8
+    layers: int | None = None
+    keep: Keep = field(default_factory=dict, init=False)
 
     def setup(self, trainer: L.Trainer, pl_module: Any, stage: str) -> None:
         """Cut the model. Raises ConfigError: the sites and layers cannot reach the ratio."""
@@ -107,7 +101,7 @@ class PruningCallback(Callback):
             self.relevance,
             sizes=shapes_of(model),
             ratio=self.ratio,
-            sites=self.sites,
+            sites=[*self.sites],
             allocation=self.allocation,
             round_to=self.round_to,
             layers=self.layers,

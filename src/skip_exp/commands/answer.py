@@ -25,7 +25,7 @@ from skip_exp.utils import console, files
 from skip_exp.utils.console import open_screen
 
 if TYPE_CHECKING:
-    from skip_exp.skill.classifier import Classifier, Prediction
+    from skip_exp.skill.classifier import Classifier
 
 PROBABILITY_DIGITS = 4  # of a printed probability
 CLASSES = 20  # listed; of more, those with the lowest F1
@@ -75,8 +75,10 @@ def predict(arguments: Sequence[str] | None = None) -> int:
     examples, beside, where = find_examples(options)
     classifier = open_classifier(find_folder(options.skill), options.backbone, options.precision)
     try:
-        answers = with_progress(classifier.stream(examples, reject=options.reject))
-        for row, answer in zip(beside, answers, strict=False):
+        answers = classifier.stream(examples, reject=options.reject)
+        # Counted where standard error is a terminal (None: tqdm asks), and they go elsewhere.
+        counted = tqdm(answers, unit=" answers", leave=False, disable=sys.stdout.isatty() or None)
+        for row, answer in zip(beside, counted, strict=False):
             known = answer["probabilities"].items()
             answer["probabilities"] = {label: round(p, PROBABILITY_DIGITS) for label, p in known}
             print(json_line(row | answer))
@@ -109,12 +111,6 @@ def find_examples(options: Namespace) -> tuple[Iterable[Any], Iterable[dict[str,
         return pairs, repeat({}), ""
     examples, where = read_lines(file, compose_data(words).encoding if file else "utf-8")
     return examples, repeat({}), where
-
-
-def with_progress(answers: "Iterable[Prediction]") -> "Iterable[Prediction]":
-    """The answers, counted on standard error where that is a terminal and they go elsewhere."""
-    # None: tqdm itself asks whether standard error is a terminal.
-    return tqdm(answers, unit=" answers", leave=False, disable=sys.stdout.isatty() or None)
 
 
 @one_line_errors(2)

@@ -209,12 +209,8 @@ class SweepConfig:
     )
 
     def __post_init__(self) -> None:
-        for name in self.objectives:
+        for name in list_objectives(self.objective):
             one_of("sweep.objective", name, OBJECTIVES)
-
-    @property
-    def objectives(self) -> list[Any]:
-        return list_objectives(self.objective)
 
 
 def list_objectives(given: Any) -> list[Any]:

@@ -5,7 +5,7 @@ from operator import attrgetter
 from typing import Any
 
 from skip_exp.config.checks import PARTS, require
-from skip_exp.config.schema import Config, to_object
+from skip_exp.config.schema import Config, list_objectives, to_object
 from skip_exp.utils.files import in_full
 
 _NEED_WORDS = ("mlm", "seq2seq")  # readouts that answer with a word
@@ -84,7 +84,7 @@ def check_job(cfg: Config) -> None:
         target,
         f"excludes backbone.layers={layers}: results time it against all layers",
     )
-    for name in cfg.sweep.objectives:
+    for name in list_objectives(cfg.sweep.objective):
         require(
             cfg.benchmark.enabled or not name.startswith("latency/"),
             "sweep.objective",

@@ -26,8 +26,8 @@ from skip_exp.data.batches import (
     order_by_length,
     tokenize,
 )
-from skip_exp.data.rows import Rows, get_labels, get_texts, list_labels
-from skip_exp.errors import ConfigError, DataError, shown_names
+from skip_exp.data.rows import Rows, get_labels, get_texts
+from skip_exp.errors import ConfigError, DataError
 from skip_exp.utils import console
 
 log = logging.getLogger(__name__)
@@ -80,10 +80,6 @@ def draw_rows(rows: Rows, count: int, seed: int) -> Rows:
             "data.train_rows", count, f"all drawn rows have the label {name!r}; draw more"
         )
     log.info("data: drew %d of %d train rows (data.train_rows)", count, len(every))
-    lost = [rows.spec.labels[i] for i in sorted({*list_labels(every)} - {*list_labels(drawn)})]
-    if lost:
-        listed = shown_names(lost)
-        log.warning("data: data.train_rows=%d: no drawn row has the label %s", count, listed)
     return replace(rows, train=drawn, train_rows=count)
 
 

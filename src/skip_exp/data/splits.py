@@ -23,21 +23,17 @@ def join_rows(texts: Sequence[Hashable], groups: Sequence[Hashable] | None) -> S
     """
     if groups is None:
         return texts
-    joined = list(range(len(texts)))  # a row of the same unit, at last the unit's first row
+    from scipy.sparse import coo_array  # takes a tenth of a second, and few tasks have groups
+    from scipy.sparse.csgraph import connected_components  # the same
 
-    def first_of(row: int) -> int:
-        while joined[row] != row:
-            joined[row] = joined[joined[row]]
-            row = joined[row]
-        return row
-
-    for values in (texts, groups):
-        known: dict[Hashable, int] = {}
-        for row, value in enumerate(values):
-            one = first_of(row)
-            other = first_of(known.setdefault(value, row))
-            joined[max(one, other)] = min(one, other)
-    return [first_of(row) for row in range(len(texts))]
+    nodes: dict[Hashable, int] = {}  # texts and groups, which a row connects
+    ends = [
+        (nodes.setdefault(("text", text), len(nodes)), nodes.setdefault(("group", of), len(nodes)))
+        for text, of in zip(texts, groups, strict=True)
+    ]
+    edges = np.ones(len(ends)), np.array(ends).T
+    _, unit = connected_components(coo_array(edges, shape=(len(nodes), len(nodes))))
+    return [int(unit[text]) for text, _ in ends]
 
 
 def labels_of(label: Any) -> tuple[int, ...]:

@@ -29,7 +29,7 @@ from skip_exp.skill.files import (
     split,
 )
 from skip_exp.skill.ranges import Ranges
-from skip_exp.skill.record import FORMATS, RECORD, TENSORS, find_skill, read_bytes, read_checksum
+from skip_exp.skill.record import FORMATS, RECORD, TENSORS, find_skill, read_bytes
 from skip_exp.utils.files import new_folder
 
 # Of a batch's hidden states and feed-forward activations, mean of the layers. Every batch has a
@@ -52,7 +52,6 @@ class Skill(Classifier):
         tokenizer, model: the backbone's, the latter pruned for the task.
         keep: neurons that were kept, by site.
         folder: the folder it was read from.
-        checksum: of the files that were read there.
         ranges: see :func:`skip_exp.skill.ranges.measure_ranges`.
     """
 
@@ -60,7 +59,6 @@ class Skill(Classifier):
     model: SoftPromptModel
     keep: Keep
     folder: Path | None = None
-    checksum: str = ""
     ranges: Ranges = field(default_factory=dict)
 
     @classmethod
@@ -81,12 +79,11 @@ class Skill(Classifier):
         """
         convert = find_precision(precision)
         folder = find_skill(folder)
-        checksum = read_checksum(folder)
         about, tensors = read_skill(folder)
         keep, state, ranges = split(tensors)
         model, tokenizer = rebuild(folder, about, keep, state, backbone)
         convert(model)
-        return cls(about, tokenizer, model, keep, folder, checksum, ranges)
+        return cls(about, tokenizer, model, keep, folder, ranges)
 
     @classmethod
     def from_pretrained(
@@ -183,7 +180,6 @@ class Skill(Classifier):
         format: str = "hf",
         *,
         int8: bool = False,
-        vocabulary: str | Path | Iterable[Example] = "full",
         repo_id: str | None = None,
         license: str | None = None,
         is_judged: bool = False,
@@ -193,7 +189,6 @@ class Skill(Classifier):
         Args:
             int8: onnx only: round weights to 8 bits. It is refused where that costs more than half
                 a point on the job's selection slice, beyond a standard error; the card tells it.
-            vocabulary: ``full``, or what :meth:`with_vocabulary` takes: only its tokens are kept.
             repo_id: hf only: future address on the hub, for the card.
             license: of this model, for the card, such as ``mit``; None: it is left open there.
             is_judged: the caller itself compares 8 bits with fp32.
@@ -207,11 +202,6 @@ class Skill(Classifier):
             raise SkipError(f"format={format}: must be one of {', '.join(FORMATS)}")
         if int8 and format != "onnx":
             raise SkipError(f"int8: not for format={format}, only for onnx")
-        if not isinstance(vocabulary, str) or vocabulary != "full":
-            smaller = self.with_vocabulary(vocabulary)
-            return smaller.export(
-                out, format, int8=int8, repo_id=repo_id, license=license, is_judged=is_judged
-            )
         self._check_fp32(str(out))
         with new_folder(out) as temporary:
             self._write(

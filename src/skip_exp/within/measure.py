@@ -13,6 +13,7 @@ from skip_exp.errors import SkipError
 from skip_exp.forms.registry import Form, list_available
 from skip_exp.forms.timing import SECONDS, Speed, on_threads, time_speeds
 from skip_exp.skill.classifier import Classifier
+from skip_exp.skill.record import read_checksum
 from skip_exp.skill.skill import Skill
 from skip_exp.utils.console import duration
 from skip_exp.within.baselines import Baseline
@@ -72,9 +73,9 @@ def save_all(skills: Mapping[Cut, Path], folder: Path) -> list[Place]:
 
     def save(each: tuple[Cut, Form]) -> Path | None:
         cut, form = each
-        skill = loaded[cut]  # another skill of this cut has another folder
+        own = read_checksum(skills[cut])[:12]  # another skill of this cut has another folder
         try:
-            return form.save(skill, folder / form.name / f"{name_cut(cut)}-{skill.checksum[:12]}")
+            return form.save(loaded[cut], folder / form.name / f"{name_cut(cut)}-{own}")
         except SkipError as error:
             log.warning("left out: %s in %s: %s", cut, form.name, error)
             return None

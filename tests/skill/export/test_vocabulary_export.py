@@ -75,7 +75,7 @@ def test_huggingface(saved: Saved, capsys: Any) -> None:
 
 def test_python_has_the_options_of_the_command(saved: Saved, tmp_path: Path) -> None:
     skill = Skill.load(saved.folder)
-    out = skill.export(tmp_path / "texts", vocabulary=TEXTS, license="mit")
+    out = skill.with_vocabulary(TEXTS).export(tmp_path / "texts", license="mit")
     config = json.loads((out / "config.json").read_text())
     assert config["skill"]["vocabulary"] == {"kept": 18, "of": 50, "texts": "texts"}
     assert ModelCard.load(out / "README.md").data.license == "mit"
