@@ -72,7 +72,7 @@ def quick() -> Iterator[None]:
             patched.setattr(finish, "save_picture", lambda _, path: path.write_bytes(b"drawn"))
         if ranges := sys.modules.get("skip_exp.skill.ranges"):
             patched.setattr(ranges, "TEXTS", 32)
-        if timing := sys.modules.get("skip_exp.forms.timing"):
+        if timing := sys.modules.get("skip_exp.within.measure"):
             patched.setattr(timing, "SECONDS", 0.0)
         yield
 

@@ -187,7 +187,7 @@ def test_what_is_cheap_to_re_tune_is_re_tuned_for_longer(job: Make, done: Any) -
             *("prune.allocation=uniform", "prune.sites=[heads,ffn]", "prompt=input"),
             *("attribution=random", "retune.distill=0", "retune.train=lora"),
         ],
-        ["backbone.pooling=cls", "prompt.init=text", "retune.copies=2"],
+        ["backbone.pooling=cls", "prompt.init=vocab", "retune.copies=2"],
         *rarely(["prompt=none"], ["retune.distill=0.5"]),
     ],
 )

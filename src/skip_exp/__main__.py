@@ -88,8 +88,6 @@ def run_jobs(arguments: Sequence[str]) -> int:
         return refuse(f"{error} (see --help)")
     config.register()
     wants_tracebacks = os.environ.get("HYDRA_FULL_ERROR") == "1"
-    if wants_tracebacks:
-        os.environ[run.TRACEBACKS] = "1"
     # Makes Hydra raise its errors instead of printing them over several lines.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     start = hydra.main(config_path=str(config.conf_dir()), config_name="config", **MAIN)(

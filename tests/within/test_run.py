@@ -14,14 +14,13 @@ from skip_exp import pipeline
 from skip_exp.commands import train
 from skip_exp.errors import ConfigError, SkipError
 from skip_exp.forms.registry import FORMS, Fp32
-from skip_exp.forms.timing import Speed
 from skip_exp.phases.prepare import prepare
 from skip_exp.report import frame
 from skip_exp.results import PREDICTIONS
 from skip_exp.skill.skill import Skill
 from skip_exp.within import measure, run, show
 from skip_exp.within.baselines import fit_words
-from skip_exp.within.choose import Candidate, Cut, Split
+from skip_exp.within.choose import Candidate, Cut, Speed, Split
 from tests.api.test_compress import classifier, save
 from tests.helpers.saved import Saved, save_backbone, save_tiny_skill
 from tests.helpers.toy import SMALL, save_toy, toy_job

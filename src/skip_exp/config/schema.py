@@ -84,12 +84,12 @@ class PromptConfig:
     length: int = key(16, "Number of tokens of a new prompt; a start brings its own.")
     init: str = key(
         "silent",
-        "Tokens that a new prompt starts from: vocab (of train rows), text (label names), or "
-        "silent (vocab, and the values of a prefix are zero).",
+        "What a new prompt starts from: vocab (tokens of train rows), or silent (these, and the "
+        "values of a prefix are zero).",
     )
 
     def __post_init__(self) -> None:
-        one_of("prompt.init", self.init, ("vocab", "text", "silent"))
+        one_of("prompt.init", self.init, ("vocab", "silent"))
         positive("prompt", self, length=1000)
         if not unset(self):
             one_of("prompt.kind", self.kind, PROMPTS)

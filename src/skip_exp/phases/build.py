@@ -5,7 +5,6 @@ The prompt starts from real tokens, the readout from random weights.
 
 import copy
 import hashlib
-from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any
 
@@ -17,7 +16,6 @@ from transformers import PreTrainedTokenizerBase
 from skip_exp.backbones.load import Backbone, build_readout
 from skip_exp.config.groups import OWN_WEIGHTS, TuneConfig
 from skip_exp.config.schema import PromptConfig
-from skip_exp.data.batches import tokenize_fast
 from skip_exp.data.rows import Rows
 from skip_exp.errors import DataError
 from skip_exp.models.family import Family, HFModel
@@ -55,14 +53,7 @@ def build_model(
     """
     task, seed = data.spec, phase_seed(seed, "init")
     L.seed_everything(seed, verbose=False)
-    ids = start_ids(
-        prompt.init,
-        backbone.tokenizer,
-        prompt.length,
-        seed,
-        text=" ".join(task.labels),
-        counts=data.token_counts,
-    )
+    ids = start_ids(backbone.tokenizer, prompt.length, seed, data.token_counts())
     soft = new_prompt(
         prompt.kind,
         backbone.model,
@@ -85,34 +76,23 @@ def build_model(
     return model
 
 
-def start_ids(
-    init: str,
-    tokenizer: PreTrainedTokenizerBase,
-    length: int,
-    seed: int,
-    *,
-    text: str,
-    counts: Callable[[], Tensor],
-) -> Tensor:
+def start_ids(tokenizer: PreTrainedTokenizerBase, length: int, seed: int, counts: Tensor) -> Tensor:
     """Choose the token ids [length] that a prompt starts from (Lester et al. 2021 compare starts).
 
+    These are different tokens of the task's train rows, drawn in proportion to their counts, so
+    that no virtual token starts from an embedding that was never trained. All repeat if there are
+    fewer than ``length``.
+
     Args:
-        init: ``vocab`` draws different tokens of the task's train rows in proportion to their
-            counts, so that no virtual token starts from an embedding that was never trained;
-            so does ``silent``; ``text`` takes the tokens of ``text``. All repeat if there are fewer
-            than ``length``.
-        counts: returns the occurrences by token id; not called for ``text``.
+        counts: occurrences by token id.
     """
-    if init == "text":
-        ids = tokenize_fast(tokenizer, text, add_special_tokens=False)["input_ids"]
-    else:
-        weights = counts().double()
-        weights[[i for i in tokenizer.all_special_ids if i < len(weights)]] = 0
-        generator = torch.Generator().manual_seed(seed)
-        draws = min(length, int((weights > 0).sum()))
-        if not draws:
-            raise DataError("train: no text has a token that the backbone's tokenizer knows")
-        ids = torch.multinomial(weights, draws, generator=generator).tolist()
+    weights = counts.double()
+    weights[[i for i in tokenizer.all_special_ids if i < len(weights)]] = 0
+    generator = torch.Generator().manual_seed(seed)
+    draws = min(length, int((weights > 0).sum()))
+    if not draws:
+        raise DataError("train: no text has a token that the backbone's tokenizer knows")
+    ids = torch.multinomial(weights, draws, generator=generator).tolist()
     return torch.tensor((ids * length)[:length])
 
 

@@ -9,7 +9,6 @@ import math
 import os
 import sys
 import time
-import traceback
 import warnings
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -36,7 +35,6 @@ from skip_exp.utils.machine import list_gpus
 
 log = logging.getLogger(__name__)
 
-TRACEBACKS = "SKIP_EXP_TRACEBACKS"  # set if the user set HYDRA_FULL_ERROR=1
 # Launchers whose workers run side by side on one machine and all see its GPUs.
 SIDE_BY_SIDE = ("JoblibLauncher", "LocalLauncher")
 
@@ -143,8 +141,6 @@ def sweep_id() -> str | None:
 def tell_failure(cfg: DictConfig, problem: Exception) -> None:
     """Print why a job failed, in one line."""
     STARTED.failed = True
-    if os.environ.get(TRACEBACKS):
-        traceback.print_exception(problem)
     error, hydra = describe_failure(problem), HydraConfig.get()
     if not (isinstance(problem, SkipError) or is_full_disk(problem)):
         folder = os.path.relpath(cfg.output_dir)

@@ -13,14 +13,13 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
 from skip_exp.data.rows import Rows, get_labels
-from skip_exp.forms.timing import Speed
 from skip_exp.outcomes.scores import Labels
 from skip_exp.phases.fit import start_readout
 from skip_exp.phases.job import Job
 from skip_exp.skill.record import SkillRecord
 from skip_exp.skill.skill import Skill
 from skip_exp.within import show
-from skip_exp.within.choose import Split
+from skip_exp.within.choose import Speed, Split
 
 log = logging.getLogger(__name__)
 

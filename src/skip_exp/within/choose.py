@@ -47,6 +47,18 @@ class Split:
         return resample(self.metric, predictions, self.labels, self.classes)
 
 
+class Speed(NamedTuple):
+    """How fast a model is, tokenizer included."""
+
+    ms: float  # of one text on one thread, the median over texts
+    p95: float  # the 95th percentile of the same
+    texts: float  # a second, in batches on all threads, a median
+
+    def rate(self, fastest: str) -> float:
+        """Texts a second as ``prune.fastest`` counts them: in ``batches``, or ``one`` by one."""
+        return self.texts if fastest == "batches" else 1000 / self.ms
+
+
 class Cut(NamedTuple):
     """How much of a model goes: a fraction, and all layers after the first ``layers``."""
 

@@ -20,7 +20,6 @@ from skip_exp.config.together import check_job
 from skip_exp.data.rows import SELECT, Rows
 from skip_exp.errors import ConfigError
 from skip_exp.forms.registry import FORMS
-from skip_exp.forms.timing import Speed
 from skip_exp.models.surgery import shape_of
 from skip_exp.phases.job import Job
 from skip_exp.phases.prepare import prepare
@@ -33,7 +32,7 @@ from skip_exp.skill.skill import Skill
 from skip_exp.utils import console, timing
 from skip_exp.within import show
 from skip_exp.within.baselines import describe_baselines, fit_baselines
-from skip_exp.within.choose import REFERENCE, Candidate, Cut, Split, choose, pick_shown
+from skip_exp.within.choose import REFERENCE, Candidate, Cut, Speed, Split, choose, pick_shown
 from skip_exp.within.measure import measure, name_cut, save_all, time_beside
 
 log = logging.getLogger(__name__)

@@ -15,13 +15,12 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 
 from skip_exp.forms.registry import FORMS
-from skip_exp.forms.timing import Speed
 from skip_exp.outcomes.scores import Labels, interval
 from skip_exp.report import tables
 from skip_exp.report.figures import CONTROL, INK, PLOT_SETTINGS, styles
 from skip_exp.utils import files
 from skip_exp.utils.console import open_screen
-from skip_exp.within.choose import REFERENCE, TIE, Candidate, Split, find_references
+from skip_exp.within.choose import REFERENCE, TIE, Candidate, Speed, Split, find_references
 
 log = logging.getLogger(__name__)
 
