@@ -50,8 +50,9 @@ def predict(arguments: Sequence[str] | None = None) -> int:
     data.encoding=latin-1, and data.drop_bad=true leaves bad rows out.
 
     Any other file, and standard input, has JSON lines with the task's columns, or one text a line,
-    with a TAB between the two texts of a pair. They are read and answered in batches of 8,192.
-    Lines before a refused one have their answers. Exit code: 0, or 2 with the reason in one line.
+    with a TAB between the two texts of a pair. They are read and answered 8,192 at a time: what
+    comes before those of a refused line is answered. Exit code: 0, or 2 with the reason in one
+    line.
     """
     line = parser("predict", predict.__doc__)
     line.add_argument("skill", metavar="SKILL", help="folder of a skill or export")

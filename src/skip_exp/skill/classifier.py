@@ -125,7 +125,7 @@ class Classifier(ABC):
     ) -> Iterator[Prediction]:
         """:meth:`predict` one by one, with at most ``CHUNK`` examples in memory.
 
-        Examples before a refused one are answered.
+        The chunks before a refused example are answered.
         """
         self._check_reject(reject)
         if isinstance(examples, str | bytes | Mapping) or not isinstance(examples, Iterable):
@@ -142,20 +142,10 @@ class Classifier(ABC):
     ) -> Iterator[Prediction]:
         about = self.about
         texts = (example_texts(about, x, n) for n, x in enumerate(examples, 1))
-        refused: SkipError | None = None
-        while refused is None:
-            chunk: list[list[str]] = []
-            try:
-                chunk.extend(islice(texts, CHUNK))
-            except SkipError as error:
-                refused = error  # raised after the answers of the examples before it
-            if not chunk:
-                break
+        while chunk := list(islice(texts, CHUNK)):
             for row in self.probabilities(chunk, batch_tokens):
                 given: Any = about.outcome.answer(about.labels, row, about.threshold, reject)
                 yield given | {"probabilities": dict(zip(about.labels, row, strict=True))}
-        if refused is not None:
-            raise refused
 
     def annotate(self, rows: Any) -> Any:
         """The rows of a data frame, with columns ``predicted``, ``probability`` and ``error``.
