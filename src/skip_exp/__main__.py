@@ -18,7 +18,7 @@ from hydra.main import get_args_parser  # type: ignore[attr-defined]
 
 from skip_exp import __version__
 from skip_exp.config import schema as config
-from skip_exp.config.compose import explain, list_choices, quote_separator
+from skip_exp.config.compose import explain, quote_separator
 from skip_exp.errors import did_you_mean
 from skip_exp.sweep import finish, run
 from skip_exp.sweep.finish import STARTED
@@ -129,8 +129,6 @@ def with_overrides_first(arguments: Sequence[str]) -> list[str]:
         flags.remove(override)
     return [*given.overrides, *flags]
 
-
-config.register_resolver("choices", list_choices, replace=True)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -2,10 +2,8 @@
 
 import re
 import sys
-import textwrap
 import threading
 from collections.abc import Mapping, Sequence
-from functools import cache
 from typing import Any
 
 from hydra import compose, initialize_config_dir
@@ -204,15 +202,3 @@ def _group_without_choice() -> str:
         if choice and folder.is_dir() and not (folder / f"{choice}.yaml").is_file():
             return argument
     return "group"
-
-
-def list_choices(group: str) -> str:
-    """The choices of a configuration group in lines of at most 100 characters, for the help."""
-    return _list_choices(group, str(GlobalHydra.instance().config_loader().get_search_path()))
-
-
-@cache  # by where they are looked for: each of a sweep's compositions resolves the help
-def _list_choices(group: str, search_path: str) -> str:
-    names = GlobalHydra.instance().config_loader().get_group_options(group)
-    lines = textwrap.wrap(", ".join(names), 80)
-    return f"\n{' ' * 18}".join(lines)
