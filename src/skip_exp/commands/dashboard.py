@@ -8,9 +8,7 @@ Panels read the runs' summaries, which have the fields of result.json. For table
 report. Needs wandb-workspaces: pip install 'skip_exp[dashboard]'.
 """
 
-import json
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import wandb
@@ -20,7 +18,6 @@ from skip_exp.config.checks import FITS, STATES
 from skip_exp.errors import SkipError, one_line
 from skip_exp.logger.runs import find_project
 from skip_exp.outcomes.registry import METRICS
-from skip_exp.report import tables
 
 SCORE_PANELS = tuple(f"metric/{phase}" for phase in STATES)
 COLUMNS = (
@@ -108,20 +105,9 @@ def save_views(views: Sequence[Any]) -> list[str]:
 @one_line_errors(1)
 def main(arguments: Sequence[str] | None = None) -> int:
     line = parser("dashboard", __doc__)
-    line.add_argument("--entity", help="W&B user or team; not needed with --dry-run")
+    line.add_argument("--entity", required=True, help="W&B user or team")
     line.add_argument("--project", help="W&B project; else WANDB_PROJECT or skip_exp")
-    line.add_argument("--dry-run", action="store_true", help="only write the specification")
-    line.add_argument("--output", type=Path, default=Path("outputs/dashboard.json"), metavar="FILE")
     options = line.parse_intermixed_args(arguments)
-    if not (options.entity or options.dry_run):
-        line.error("--entity: needed to save workspaces")
-    project = find_project(options.project)
-    views = build_workspaces(options.entity or "ENTITY", project)
-    if options.dry_run:
-        models = [view._to_model() for view in views]  # what would be sent to W&B
-        sent = [model.model_dump(mode="json", by_alias=True, exclude_none=True) for model in models]
-        tables.write_files({options.output: json.dumps(sent, indent=1) + "\n"})
-        print(f"written: {options.output}")
-    else:
-        print("\n".join(f"saved: {address}" for address in save_views(views)))
+    views = build_workspaces(options.entity, find_project(options.project))
+    print("\n".join(f"saved: {address}" for address in save_views(views)))
     return 0
