@@ -17,7 +17,7 @@ from skip_exp.attribution import (
 )
 from skip_exp.attribution.observe import Tap, Totals
 from skip_exp.attribution.target import true_label
-from skip_exp.errors import ConfigError, SkipError
+from skip_exp.errors import SkipError
 from skip_exp.models.family import Sublayer
 from tests.helpers.hand import BATCH, S, TwoUnits, texts
 from tests.helpers.tiny import tiny_batch, tiny_model
@@ -120,22 +120,6 @@ def test_the_bias_of_a_unit_counts_in_its_magnitude() -> None:
     model.up.bias = torch.nn.Parameter(torch.tensor([2.0, -2.0]))
     found = magnitude.scores(model, [])["encoder.0.ffn"]
     assert found.tolist() == pytest.approx([6**0.5, 3.0])
-
-
-@pytest.mark.parametrize(
-    ("method", "key", "value"),
-    [
-        *(("activation", key, "nonsense") for key in ("tokens", "sign", "target", "at")),
-        *(("path", key, value) for key in ("steps", "micro_batch") for value in (0, 1.5, "many")),
-        *(("path", "tokens", "nonsense"), ("magnitude", "norm", 3)),
-        *(("fisher", "target", "nonsense"), ("taylor", "target", "nonsense")),
-        *(("activation", "temperature", value) for value in (0, -1, float("nan"), "warm")),
-        *((name, "temperature", 0.0) for name in ("path", "fisher", "taylor")),
-    ],
-)
-def test_an_option_that_is_not_allowed_is_refused(method: str, key: str, value: Any) -> None:
-    with pytest.raises(ConfigError, match=rf"attribution\.options\.{key}={value}: "):
-        METHODS[method](TwoUnits(), [BATCH], **{key: value})
 
 
 LOGITS = torch.tensor([[0.0, 1.0, 3.0], [2.0, -1.0, 0.5]])

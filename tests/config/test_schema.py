@@ -324,6 +324,20 @@ def test_label_names_are_the_default_words() -> None:
     assert words() == []
 
 
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        *((key, "nonsense") for key in ("tokens", "sign", "target", "at")),
+        *((key, value) for key in ("steps", "micro_batch") for value in (0, 1.5, "many")),
+        *(("temperature", value) for value in (0, -1, float("nan"), "warm")),
+        ("norm", 3),
+    ],
+)
+def test_an_option_of_a_method_that_is_not_allowed_is_refused(key: str, value: Any) -> None:
+    with pytest.raises(ConfigError, match=rf"^attribution\.options\.{key}={value}: "):
+        config.AttributionConfig("skip_exp.attribution.fisher.scores", options={key: value})
+
+
 @pytest.mark.parametrize("name", ["devices", "max_epochs", "precision", "callbacks", "nope"])
 def test_what_a_fit_sets_itself_or_cannot_use_is_refused(name: str) -> None:
     with pytest.raises(ConfigError, match=f"^trainer.extra={name}: "):

@@ -18,7 +18,6 @@ Cost: one forward and one backward pass without weight gradients, about two forw
 from collections.abc import Iterable
 
 from skip_exp.attribution.observe import Totals, products, taps, token_mask
-from skip_exp.config.checks import method_options
 from skip_exp.data.batches import Batch
 from skip_exp.models.family import Relevance
 from skip_exp.models.soft_prompt import SoftPromptModel
@@ -56,11 +55,7 @@ def scores(
 
     Returns:
         Scores by site, fp32 on the CPU: ``<block>.ffn`` [units], ``<block>.heads`` [heads].
-
-    Raises:
-        ConfigError: a value that an option does not allow.
     """
-    method_options(tokens=tokens, sign=sign, target=target, temperature=temperature, at=at)
     taps_by_name, totals, texts = taps(model, at), Totals(model), 0
     for batch in batches:
         count = len(batch["labels"])

@@ -12,7 +12,6 @@ Cost: one forward and one backward pass without weight gradients, about two forw
 from collections.abc import Iterable
 
 from skip_exp.attribution.observe import Totals, products, sum_rows, taps
-from skip_exp.config.checks import method_options
 from skip_exp.data.batches import Batch
 from skip_exp.models.family import Relevance
 from skip_exp.models.soft_prompt import SoftPromptModel
@@ -27,10 +26,9 @@ def scores(
 ) -> Relevance:
     """Score every neuron by the Fisher information of its mask.
 
-    Arguments, result and errors as in :func:`activation_gradient.scores`. Any ``target`` but the
+    Arguments and result as in :func:`activation_gradient.scores`. Any ``target`` but the
     default takes the place of minus the loss.
     """
-    method_options(target=target, temperature=temperature)
     taps_by_name, totals, texts = taps(model), Totals(model), 0
     for batch in batches:
         count = len(batch["labels"])

@@ -27,7 +27,6 @@ from skip_exp.attribution.observe import (
     token_mask,
 )
 from skip_exp.attribution.target import true_label
-from skip_exp.config.checks import method_options
 from skip_exp.data.batches import Batch
 from skip_exp.models.family import Relevance
 from skip_exp.models.soft_prompt import SoftPromptModel
@@ -46,15 +45,13 @@ def scores(
 ) -> Relevance:
     """Score every neuron by integrated gradients.
 
-    Other arguments, result and errors as in :func:`activation_gradient.scores`.
+    Other arguments and result as in :func:`activation_gradient.scores`.
 
     Args:
         steps: points of the quadrature.
         micro_batch: rows (texts x steps) of one pass, which bounds the memory; at least the texts
             of one batch.
     """
-    method_options(tokens=tokens, sign=sign, target=target, temperature=temperature)
-    method_options(steps=steps, micro_batch=micro_batch)
     goal = partial(true_label, target=target, temperature=temperature)
     taps_by_name, totals, texts = taps(model), Totals(model), 0
     for batch in batches:

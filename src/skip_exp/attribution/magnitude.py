@@ -9,7 +9,6 @@ from collections.abc import Iterable
 from torch import Tensor, nn
 
 from skip_exp.attribution.observe import of_block, per_neuron
-from skip_exp.config.checks import method_options
 from skip_exp.data.batches import Batch
 from skip_exp.models.family import Relevance
 from skip_exp.models.soft_prompt import SoftPromptModel
@@ -18,9 +17,8 @@ from skip_exp.models.soft_prompt import SoftPromptModel
 def scores(model: SoftPromptModel, batches: Iterable[Batch], *, norm: int = 2) -> Relevance:
     """Score every neuron by the L1 or L2 norm of its weights; ``batches`` are not read.
 
-    Shapes and errors as in :func:`activation_gradient.scores`.
+    Shapes as in :func:`activation_gradient.scores`.
     """
-    method_options(norm=norm)
 
     def powers(linear: nn.Linear, is_output: bool) -> Tensor:
         bias = None if linear.bias is None else linear.bias.detach().float().abs() ** norm

@@ -206,7 +206,7 @@ def over_tokens(scores: Tensor, mask: Tensor | None, how: str) -> Tensor:
     if how == "max":
         return scores.masked_fill(~real, float("-inf")).amax(1)
     total = (scores * real).sum(1)
-    return total if how == "sum" else total / real.sum(1)
+    return {"sum": total, "mean": total / real.sum(1)}[how]
 
 
 def per_neuron(weight: Tensor, bias: Tensor | None, is_output: bool) -> Tensor:

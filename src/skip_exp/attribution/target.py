@@ -48,4 +48,4 @@ def true_label(
         others = z.scatter(1, own, float("-inf"))
         return z.gather(1, own)[:, 0] - others.logsumexp(1)
     log_p = z.log_softmax(1).gather(1, own)[:, 0]
-    return log_p if target == "log_probability" else log_p.exp()
+    return {"probability": log_p.exp(), "log_probability": log_p}[target]

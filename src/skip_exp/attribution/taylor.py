@@ -19,7 +19,6 @@ from torch import Tensor, nn
 
 from skip_exp.attribution.observe import Tap, Totals, logits, observe, of_block, per_neuron
 from skip_exp.attribution.target import true_label
-from skip_exp.config.checks import method_options
 from skip_exp.data.batches import Batch
 from skip_exp.models.family import Relevance
 from skip_exp.models.soft_prompt import SoftPromptModel
@@ -36,10 +35,9 @@ def scores(
 ) -> Relevance:
     """Score every neuron by the squared first-order changes of the loss over its weights.
 
-    Arguments, result and errors as in :func:`activation_gradient.scores`. Any ``target`` but the
+    Arguments and result as in :func:`activation_gradient.scores`. Any ``target`` but the
     default takes the place of minus the loss.
     """
-    method_options(target=target, temperature=temperature)
     goal = partial(true_label, target=target, temperature=temperature)
     blocks, totals, texts = model.blocks(), Totals(model), 0
     linears = [linear for block in blocks for linear in block.linears()]
