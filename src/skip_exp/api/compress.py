@@ -5,14 +5,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from transformers import AutoConfig
-
 from skip_exp.api.fit import compose_job, join_settings, run
 from skip_exp.api.task import describe_task, read_given
-from skip_exp.backbones.load import class_names
+from skip_exp.config.checks import READOUTS
 from skip_exp.config.compose import quote
 from skip_exp.errors import SkipError, first_line, shown_names
-from skip_exp.models.families import FAMILIES
+from skip_exp.outcomes.labels import class_names
 from skip_exp.outcomes.registry import OUTCOMES
 from skip_exp.skill.record import RECORD, SkillRecord, find_skill, read_about
 from skip_exp.utils.files import in_full
@@ -125,6 +123,8 @@ def _check_classes(labels: Sequence[str], count: int, are_named: bool) -> None:
 
 def _read_config(path: str) -> Any:
     """The configuration of a classifier in a folder or on the hub. Raises SkipError."""
+    from transformers import AutoConfig  # takes seconds: not for rows that are refused
+
     folder = Path(path).expanduser()
     try:
         if not folder.is_dir():
@@ -134,8 +134,8 @@ def _read_config(path: str) -> Any:
     except Exception as error:  # of many kinds, from transformers and its HTTP client
         why = first_line(error) if folder.is_dir() else explain_failure(error, path)
         raise SkipError(f"compress: {path}: {why}") from error
-    if config.model_type not in FAMILIES:
-        raise SkipError(f"compress: a {config.model_type}, not one of {', '.join(FAMILIES)}")
+    if config.model_type not in READOUTS:
+        raise SkipError(f"compress: a {config.model_type}, not one of {', '.join(READOUTS)}")
     kind = config.problem_type
     if kind is not None and kind not in OF_PROBLEM:
         known = " or ".join(map(str, OF_PROBLEM))

@@ -5,7 +5,7 @@ import json
 import logging
 import threading
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -238,17 +238,6 @@ def _tokenizing(tokenizer: PreTrainedTokenizerBase) -> dict[str, object]:
         "truncation": tokenizer.truncation_side,
         "inputs": tokenizer.model_input_names,
     }
-
-
-def class_names(id2label: Mapping[Any, str]) -> list[str] | None:
-    """The names of a checkpoint's classes in order; None where they have none.
-
-    >>> class_names({1: "good", 0: "bad"})
-    ['bad', 'good']
-    >>> class_names({0: "LABEL_0", 1: "LABEL_1"})
-    """
-    names = [str(id2label[i]) for i in sorted(id2label)]
-    return None if names == [f"LABEL_{i}" for i in range(len(names))] else names
 
 
 def build_readout(

@@ -1,20 +1,16 @@
 """The commands that make a small classifier: of rows, or of a classifier that is fine-tuned."""
 
 from argparse import ArgumentParser
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import skip_exp
 from skip_exp import results
-from skip_exp.api import fit as api
-from skip_exp.api.task import read_given
 from skip_exp.commands.line import one_line_errors, parser
-from skip_exp.config.compose import compose_config
 from skip_exp.config.groups import FASTEST
 from skip_exp.config.together import values_of
-from skip_exp.utils import console, files
-
-OUTPUT = "outputs"
+from skip_exp.utils import files
 
 
 @one_line_errors(2)
@@ -41,9 +37,9 @@ def train(arguments: Sequence[str] | None = None) -> int:
     add_arguments(line)
     line.add_argument("--backbone", help="a choice of backbone= (default: minilm)")
     options = parse(line, arguments)
-    skill = api.fit(options.pop("file"), **options)
-    if options["within"] is None and "prune.within" not in values_of(options["overrides"]):
-        show(skill.folder)  # else the search has shown it
+    skill = skip_exp.fit(options.pop("file"), **options)
+    if not finds_model(options):  # else the search has shown it
+        show(skill.folder)
     return 0
 
 
@@ -78,17 +74,12 @@ def compress(arguments: Sequence[str] | None = None) -> int:
     )
     options = parse(line, arguments)
     model, file, out = options.pop("model"), options.pop("file"), options.pop("out")
-    # Torch takes seconds: keys, files and columns are checked before.
-    cfg = compose_config("config", ["experiment=compress", *options["overrides"]])
-    read_given(file, None, options["text"], options["label"], options["validation"], cfg)
-    is_search = options["within"] is not None or cfg.prune.within is not None
+    is_search = finds_model(options)
     if out and is_search:
         line.error("argument --out: not allowed with prune.within")
-    print(console.LOADING, flush=True)
-    slow = console.import_slow("skip_exp.api.compress")
     if out:
         files.check_out(Path(out).expanduser())
-    small = slow.compress(model, file, **options)
+    small = skip_exp.compress(model, file, **options)
     if not is_search:  # else the search has shown it
         show(small.folder)
         if out:
@@ -127,7 +118,7 @@ def add_arguments(line: ArgumentParser) -> None:
         choices=FASTEST,
         help="what --within makes fast: one text at a time (default), or batches",
     )
-    line.add_argument("--output", default=OUTPUT, metavar="DIR")
+    line.add_argument("--output", default="outputs", metavar="DIR")
     line.add_argument(
         "overrides",
         nargs="*",
@@ -142,6 +133,11 @@ def parse(line: ArgumentParser, arguments: Sequence[str] | None) -> dict[str, An
     if fastest := options.pop("for"):
         options["overrides"].append(f"prune.fastest={fastest}")
     return options | {"text": options["text"] or "text"}
+
+
+def finds_model(options: Mapping[str, Any]) -> bool:
+    """Whether the command searches by `prune.within`."""
+    return options["within"] is not None or "prune.within" in values_of(options["overrides"])
 
 
 def columns(text: str) -> str | list[str]:

@@ -4,7 +4,7 @@ It may also be the index of a class, where no name could be meant.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date
 from numbers import Real
 from typing import Any
@@ -33,6 +33,17 @@ def label_text(value: Any) -> str:
     if whole := _WHOLE.fullmatch(text):
         return whole[1]
     return text.lower() if isinstance(value, bool) else text
+
+
+def class_names(id2label: Mapping[Any, str]) -> list[str] | None:
+    """The names of a checkpoint's classes in order; None where they have none.
+
+    >>> class_names({1: "good", 0: "bad"})
+    ['bad', 'good']
+    >>> class_names({0: "LABEL_0", 1: "LABEL_1"})
+    """
+    names = [str(id2label[i]) for i in sorted(id2label)]
+    return None if names == [f"LABEL_{i}" for i in range(len(names))] else names
 
 
 def with_indices(names: Sequence[str]) -> bool:

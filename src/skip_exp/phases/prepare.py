@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from skip_exp.backbones.load import Backbone, build_readout, class_names, load_backbone
+from skip_exp.backbones.load import Backbone, build_readout, load_backbone
 from skip_exp.cache.store import Keyed, StageCache
 from skip_exp.cache.version import digest, part_code
 from skip_exp.callbacks.between import Method
@@ -20,6 +20,7 @@ from skip_exp.errors import ConfigError, SkipError
 from skip_exp.models.prompts import PROMPT_CLASSES
 from skip_exp.models.readouts import READOUT_CLASSES
 from skip_exp.models.surgery import shape_of
+from skip_exp.outcomes.labels import class_names
 from skip_exp.phases.build import phase_seed
 from skip_exp.phases.job import Job
 from skip_exp.phases.start import find_start
