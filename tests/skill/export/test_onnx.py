@@ -220,7 +220,7 @@ def test_so_they_are_for_pairs(onnx_folder: Path, tmp_path: Path) -> None:
 
 
 def test_a_linear_is_smoothed_and_rounded() -> None:
-    from skip_exp.skill.export.onnx.int8 import RoundedLinear  # imports torch.onnx
+    from skip_exp.skill.export.onnx.trace import RoundedLinear  # imports torch.onnx
 
     linear = nn.Linear(2, 2, bias=False)
     linear.weight = nn.Parameter(torch.tensor([[1.0, 16.0], [0.5, -2.0]]))
@@ -233,7 +233,7 @@ def test_a_linear_is_smoothed_and_rounded() -> None:
 
 
 def test_layers_with_one_input_share_its_integers() -> None:
-    from skip_exp.skill.export.onnx.int8 import RoundedLinear, round_model
+    from skip_exp.skill.export.onnx.trace import RoundedLinear, round_model
 
     model = tiny_model("bert")
     round_model(model, measure_ranges(model, [{"input_ids": [12, 13, 14]}], 0))
