@@ -16,8 +16,8 @@ from skip_exp.backbones.load import load_backbone
 from skip_exp.config.schema import conf_dir
 from skip_exp.errors import ConfigError, SkipError
 from skip_exp.models.trained import trainable_state
+from skip_exp.phases.build import find_start
 from skip_exp.phases.prepare import prepare
-from skip_exp.phases.start import find_start
 from skip_exp.skill.files import read_skill, split, write_skill
 from skip_exp.skill.record import TENSORS
 from tests.helpers.saved import save_backbone

@@ -24,9 +24,8 @@ from skip_exp.models.readouts import HeadReadout
 from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.models.surgery import flops
 from skip_exp.models.trained import load_trainable, train_only, trainable_state
-from skip_exp.phases.build import build_model, phase_seed
+from skip_exp.phases.build import Start, build_model, phase_seed
 from skip_exp.phases.job import Job
-from skip_exp.phases.start import Start
 from skip_exp.training import trainer as trainers
 from skip_exp.training.module import PromptTuner, fit_linear
 

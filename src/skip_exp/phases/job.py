@@ -19,8 +19,7 @@ from skip_exp.data.batches import Row
 from skip_exp.data.rows import Rows
 from skip_exp.logger.build import build_loggers
 from skip_exp.models.soft_prompt import SoftPromptModel
-from skip_exp.phases.build import build_model, phase_seed
-from skip_exp.phases.start import Start
+from skip_exp.phases.build import Start, build_model, phase_seed
 from skip_exp.skill.record import VERSION
 from skip_exp.training.trainer import root_device
 from skip_exp.utils.timing import describe_place

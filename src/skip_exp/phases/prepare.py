@@ -21,9 +21,8 @@ from skip_exp.models.prompts import PROMPT_CLASSES
 from skip_exp.models.readouts import READOUT_CLASSES
 from skip_exp.models.surgery import shape_of
 from skip_exp.outcomes.labels import class_names
-from skip_exp.phases.build import phase_seed
+from skip_exp.phases.build import find_start, phase_seed
 from skip_exp.phases.job import Job
-from skip_exp.phases.start import find_start
 from skip_exp.pruning import allocate
 from skip_exp.training.trainer import usable
 from skip_exp.utils.files import stamp

@@ -129,6 +129,8 @@ def read_tokenizer(folder: Path, about: SkillRecord) -> tuple[Tokenizer, int]:
         tokenizer = Tokenizer.from_file(str(path))
         pad = config["pad_token"]
         pad_id = tokenizer.token_to_id(pad["content"] if isinstance(pad, dict) else pad)
+        if pad_id is None:
+            raise ValueError(f"no token {pad!r}")
         side = {"direction": config.get("truncation_side", "right")}
         tokenizer.enable_truncation(about.max_length, **side)
         tokenizer.no_padding()
