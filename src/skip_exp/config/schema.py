@@ -16,7 +16,7 @@ from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.config_store import ConfigStore
 from hydra.core.plugins import Plugins
 from hydra.plugins.search_path_plugin import SearchPathPlugin
-from omegaconf import MISSING, OmegaConf
+from omegaconf import MISSING, DictConfig, OmegaConf
 
 from skip_exp.config.checks import (
     OBJECTIVES,
@@ -259,7 +259,12 @@ def to_object(composed: Any, kind: type[T]) -> T:
     """
     if OmegaConf.is_config(composed):  # as a plain mapping: `+prune.ratoi=1` has added a key
         composed = OmegaConf.to_container(composed, resolve=True)
-    return cast(T, OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(kind), composed)))
+    return cast(T, OmegaConf.to_object(OmegaConf.merge(_build_schema(kind), composed)))
+
+
+@cache  # a quarter of the time; merging copies it
+def _build_schema(kind: type) -> DictConfig:
+    return cast(DictConfig, OmegaConf.structured(kind))
 
 
 @cache  # a report composes a hundred jobs; each store would build the whole schema again
