@@ -1,10 +1,11 @@
 """No test reaches a hub or a W&B server; several workers share the machine's cores."""
 
+import gc
 import logging
 import os
 import sys
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,17 @@ import pytest
 os.environ |= {"HF_HUB_OFFLINE": "1", "WANDB_MODE": "offline", "TOKENIZERS_PARALLELISM": "false"}
 for name in ("WANDB_API_KEY", "WANDB_PROJECT", "SKIP_EXP_DATA", "HYDRA_FULL_ERROR"):
     os.environ.pop(name, None)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, Any, Any]:
+    """What is imported is no garbage, and looking through it takes long: now and in the tests."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 @dataclass
