@@ -24,6 +24,11 @@ from tests.helpers.toy import rarely
 FILES = {file.stem: file for file in (config.conf_dir() / "attribution").glob("*.yaml")}
 METHODS = sorted(FILES)
 WITH_DATA = [name for name in METHODS if name not in ("random", "magnitude", "depth")]
+CASES = [  # every pair of two of them
+    (name, kind, ("input", "prefix")[(i + j) % 2])
+    for i, name in enumerate(METHODS)
+    for j, kind in enumerate(KINDS)
+]
 OF_PIPELINE = {"_target_", "samples"}  # not the method's
 
 
@@ -53,9 +58,7 @@ def state(model: SoftPromptModel) -> dict[str, Any]:
     }
 
 
-@pytest.mark.parametrize("prompt", ["input", "prefix"])
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize(("name", "kind", "prompt"), CASES)
 def test_every_site_of_every_model(name: str, kind: str, prompt: str) -> None:
     model, batch = model_of(kind, prompt), tiny_batch(kind)
     before = state(model)

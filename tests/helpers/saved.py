@@ -1,7 +1,10 @@
 """Tiny backbones with a tokenizer, and skills on them, saved to folders."""
 
+import shutil
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -17,6 +20,7 @@ from skip_exp.models.trained import skill_parameters, train_only
 from skip_exp.phases.build import new_prompt
 from skip_exp.skill.files import save_skill
 from skip_exp.skill.record import SkillRecord
+from tests.helpers import tiny
 from tests.helpers.tiny import TYPED, VOCAB, tiny_backbone
 
 WORDS = [
@@ -60,9 +64,18 @@ def tokenizer(family: str) -> PreTrainedTokenizerFast:
 
 def save_backbone(folder: Path, kind: str, seed: int = 0) -> Path:
     """A backbone as the library saves it; ``kind`` as in ``tests.helpers.tiny``."""
-    tiny_backbone(kind, seed).save_pretrained(folder)
-    tokenizer(kind.split("_")[0]).save_pretrained(folder)
+    shutil.copytree(_keep_backbone(kind, seed, tiny.LAYERS).name, folder, dirs_exist_ok=True)
+    torch.manual_seed(seed)  # what is drawn next does not depend on who was here before
     return folder
+
+
+@cache
+def _keep_backbone(kind: str, seed: int, layers: int) -> TemporaryDirectory[str]:
+    """Where it lies until this process ends; ``layers`` are those that it has."""
+    place = TemporaryDirectory()
+    tiny_backbone(kind, seed).save_pretrained(place.name)
+    tokenizer(kind.split("_")[0]).save_pretrained(place.name)
+    return place
 
 
 @dataclass

@@ -73,8 +73,13 @@ def test_it_computes_what_the_whole_one_does_up_to_there(tmp_path: Path, kind: s
     torch.testing.assert_close(found[real], expected[real], atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize("kind", [*KINDS, "xlm-roberta"])
-@pytest.mark.parametrize("prompt", ["input", "prefix"])
+@pytest.mark.parametrize(
+    ("kind", "prompt"),
+    [
+        *(("bert", "input"), ("modernbert", "input"), ("roberta", "prefix"), ("t5", "input")),
+        *(("t5", "prefix"), ("t5_gated", "prefix"), ("xlm-roberta", "input")),
+    ],
+)
 def test_a_cut_to_the_first_layers_is_a_cut_of_them(tmp_path: Path, kind: str, prompt: str) -> None:
     """In logits and in what is trained, T5's decoder included; the whole model stays."""
     path, family = str(save_backbone(tmp_path, kind)), kind.split("_")[0]

@@ -18,7 +18,7 @@ from tests.helpers.saved import save_tiny_skill
 
 TEXTS = ["a warm film", "dull", "the plot is long and the film was not funny " * 3, "very good"]
 THREADS = 8
-TIMES = 10  # how often each thread asks
+TIMES = 5  # how often each thread asks
 
 
 def at_once(*asks: Callable[[], Any]) -> list[list[Any]]:
@@ -100,12 +100,12 @@ def test_a_fit_draws_the_same_numbers_while_skills_are_loaded(tmp_path: Path) ->
     def draw(other: Callable[[], bool]) -> list[float]:
         torch.manual_seed(1)
         drawn = []
-        while len(drawn) < 3000 or other():
+        while len(drawn) < 1000 or other():
             drawn.append(torch.rand(()).item())
         return drawn
 
     with ThreadPoolExecutor(1) as pool:
-        loads = pool.submit(lambda: [Skill.load(folder) for _ in range(20)])
+        loads = pool.submit(lambda: [Skill.load(folder) for _ in range(10)])
         beside = draw(loads.running)
         loads.result()
     torch.manual_seed(1)
