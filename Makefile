@@ -29,11 +29,11 @@ run: $(STAMP) ## prune at three ratios and show the table (ARGS=... for another 
 test: $(STAMP) ## fast tests
 	@OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist worksteal -m "not slow"
 
-# Names its folders, because collecting all of them takes longer than running the core.
+# Names its files, because collecting all of them takes longer than running the core.
 test-core: $(STAMP) ## the method itself, in half a minute: surgery, attribution, one small job
 	@OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 -m "core and not slow" \
-	  tests/attribution tests/callbacks tests/data/test_rows.py tests/models tests/pruning \
-	  tests/test_pipeline.py
+	  tests/attribution tests/callbacks/test_between.py tests/data/test_rows.py \
+	  tests/models/test_exactness.py tests/models/test_lora.py tests/pruning tests/test_pipeline.py
 
 test-slow: $(STAMP) ## tests that take longer: whole jobs, kills, parallel workers
 	@OMP_NUM_THREADS=1 $(PY) -m pytest -m slow
