@@ -259,7 +259,7 @@ def to_object(composed: Any, kind: type[T]) -> T:
     """
     if OmegaConf.is_config(composed):  # as a plain mapping: `+prune.ratoi=1` has added a key
         composed = OmegaConf.to_container(composed, resolve=True)
-    return cast(T, OmegaConf.to_object(OmegaConf.merge(_build_schema(kind), composed)))
+    return cast(T, OmegaConf.to_object(OmegaConf.merge(_build_schema(cast(Any, kind)), composed)))
 
 
 @cache  # a quarter of the time; merging copies it
