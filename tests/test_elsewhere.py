@@ -26,6 +26,7 @@ from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.models.surgery import cut, shapes_of, site_sizes
 from skip_exp.models.trained import train_only
 from skip_exp.phases import fit, job
+from skip_exp.phases.prepare import prepare
 from skip_exp.skill.export.huggingface import to_huggingface
 from tests.attribution.test_every_method import METHODS, method
 from tests.helpers.saved import save_backbone
@@ -228,8 +229,11 @@ def test_a_whole_job(
     for module in (fit.trainers, job):
         monkeypatch.setattr(module, "root_device", lambda _: DEVICE)
     monkeypatch.setattr(CPUAccelerator, "setup_device", lambda *_: None)
+    cfg = toy_job(toy, tmp_path, "there", *more)
     with elsewhere():
-        there = pipeline.run(toy_job(toy, tmp_path, "there", *more))
+        there = pipeline.run(cfg)
+    loaded = prepare(cfg).backbone.model  # further jobs start from it
+    assert {each.device.type for each in loaded.parameters()} == {"cpu"}
     for state in ("dense", "pruned", "final"):
         assert there["select"][state] == pytest.approx(here["select"][state], abs=0.1)
     assert there["keep_sizes"].keys() == here["keep_sizes"].keys()

@@ -20,7 +20,6 @@ from skip_exp.phases import fit
 from skip_exp.phases.build import phase_seed
 from skip_exp.phases.fit import tune
 from skip_exp.phases.prepare import prepare
-from skip_exp.results import PREDICTIONS
 from skip_exp.skill.skill import Skill
 from skip_exp.utils.machine import processor
 from tests.helpers.saved import save_backbone
@@ -89,17 +88,6 @@ def test_a_whole_job(done: Any) -> None:
     resolved: Any = OmegaConf.load(folder / "config.yaml")
     assert resolved.output_dir == str(folder)
     assert json.dumps(OmegaConf.to_container(resolved)) == json.dumps(stored["config"])
-
-
-def test_a_finished_job_is_the_last_stage(done: Any, toy: Make, tmp_path: Path) -> None:
-    """Whoever runs it again gets its files and its timing, in a folder of their own."""
-    first = Path(done["config"]["output_dir"])
-    again = pipeline.run(toy(tmp_path, "prune.ratio=0.5"))
-    assert numbers(again) == numbers(done) and again["job_id"] == done["job_id"]
-    if not done["latency"]["contended"]:
-        assert again["latency"] == done["latency"]
-    for name in ("skill/skill.safetensors", "skill/skill.json", "keep.png", PREDICTIONS):
-        assert (tmp_path / name).read_bytes() == (first / name).read_bytes()
 
 
 @pytest.mark.parametrize(

@@ -31,11 +31,9 @@ from skip_exp.errors import DataError, SkipError
 from skip_exp.outcomes.one_label import OneLabel
 from skip_exp.outcomes.scores import score
 from skip_exp.skill.evaluate import confusion
-from skip_exp.skill.record import read_checksum
 from skip_exp.training.module import PromptTuner
 from tests.helpers.given import describe
-from tests.helpers.saved import save_backbone
-from tests.helpers.toy import SMALL, save_toy
+from tests.helpers.toy import quick_settings, save_toy
 
 NO_YES, DROP = "task.labels=[no,yes]", "data.drop_bad=true"
 
@@ -49,9 +47,7 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def settings(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    backbone = save_backbone(tmp_path_factory.mktemp("backbone"), "bert")
-    own = ["backbone.name=tiny", f"backbone.path={backbone}", "attribution.samples=64"]
-    return [*own, *SMALL, "tune.epochs=1", "retune.epochs=1", "benchmark.enabled=false"]
+    return [*quick_settings(tmp_path_factory.mktemp("backbone")), "benchmark.enabled=false"]
 
 
 @pytest.fixture(scope="module")
@@ -76,22 +72,6 @@ def test_one_call_from_a_file_to_a_skill(model: Skill, toy: Path) -> None:
     assert found["rows"] == 100 == sum(sum(row.values()) for row in found["confusion"].values())
     right = sum(found["confusion"][name][name] for name in ("0", "1"))
     assert found["accuracy"] == pytest.approx(right / 100)
-
-
-def test_the_same_rows_and_settings_again_are_answered_at_once(
-    model: Skill, toy: Path, settings: list[str], tmp_path: Path
-) -> None:
-    """Wherever the rows are now; the result names that place."""
-    assert model.folder is not None
-    output = model.folder.parents[2]
-    moved = shutil.copy(toy / "train.csv", tmp_path / "train.csv")
-    again = skip_exp.fit(moved, ratio=0.3, output=output, overrides=settings)
-    assert again.result["seconds"] == {}
-    assert read_checksum(again.folder) == read_checksum(model.folder)
-    table = pd.read_csv(moved)
-    assert again.evaluate(table) == model.evaluate(table["text"].tolist(), table["label"].tolist())
-    assert again.result["config"]["task"]["files"] == {"train": str(moved)}
-    assert again.result["config"]["tune"] == model.result["config"]["tune"]
 
 
 def test_a_saved_skill_keeps_answers_and_result(model: Skill, tmp_path: Path) -> None:

@@ -9,12 +9,10 @@ from transformers import (
     AutoModelForSequenceClassification,
     AutoTokenizer,
     PreTrainedTokenizerFast,
-    XLMRobertaConfig,
-    XLMRobertaModel,
 )
 
 import skip_exp
-from skip_exp.errors import SkipError
+from tests.helpers.tiny import tiny_backbone
 
 SPECIAL = {"bos": "<s>", "pad": "<pad>", "eos": "</s>", "unk": "<unk>", "mask": "<mask>"}
 TEXTS = ["der Film war gut", "le film était mauvais", "映画は良かった", "영화는 나빴다"]
@@ -41,16 +39,7 @@ def backbone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     named = {f"{name}_token": token for name, token in SPECIAL.items()}
     saved = PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_max_length=40, **named)
     saved.save_pretrained(folder)
-    sizes = {"hidden_size": 32, "num_attention_heads": 4, "intermediate_size": 64}
-    torch.manual_seed(0)
-    settings = XLMRobertaConfig(
-        vocab_size=len(saved),
-        num_hidden_layers=2,
-        max_position_embeddings=42,
-        **sizes,
-        **{"bos_token_id": 0, "pad_token_id": 1, "eos_token_id": 2},
-    )
-    XLMRobertaModel(settings).save_pretrained(folder)
+    tiny_backbone("xlm-roberta", vocab=len(saved)).save_pretrained(folder)
     return folder
 
 
@@ -71,9 +60,3 @@ def test_a_job_and_its_export(backbone: Path, tmp_path: Path) -> None:
         found = exported(**tokens).logits.softmax(-1)
     for row, answer in zip(found.tolist(), small.predict(TEXTS), strict=True):
         assert row == pytest.approx([*answer["probabilities"].values()], abs=1e-4)
-
-
-def test_another_family_is_refused_by_name(backbone: Path, tmp_path: Path) -> None:
-    overrides = [*OVERRIDES, f"backbone.path={backbone}", "backbone.family=roberta"]
-    with pytest.raises(SkipError, match=r"backbone\.family=roberta: .*xlm-roberta"):
-        skip_exp.fit(TEXTS * 20, ["a", "b"] * 40, output=tmp_path, overrides=overrides)

@@ -15,8 +15,7 @@ from skip_exp.commands.answer import evaluate, predict
 from skip_exp.commands.compare import bootstrap_rows
 from skip_exp.errors import SkipError
 from tests.api.test_compress import classifier, save
-from tests.helpers.saved import save_backbone
-from tests.helpers.toy import SMALL
+from tests.helpers.toy import SMALL, quick_settings
 
 QUICK = [*SMALL, "attribution.samples=64", "retune.epochs=1", "benchmark.enabled=false"]
 NAMES = ["dull", "funny", "warm"]
@@ -33,9 +32,8 @@ def rows(count: int = 300) -> list[dict[str, Any]]:
 
 @pytest.fixture(scope="module")
 def settings(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    backbone = save_backbone(tmp_path_factory.mktemp("backbone"), "bert")
-    tune = ["tune.epochs=6", "tune.lora_lr=0.01", "retune.copies=1"]
-    return [*QUICK, "backbone.name=tiny", f"backbone.path={backbone}", *tune]
+    tune = ["tune.epochs=6", "tune.lora_lr=0.01", "retune.copies=1", "benchmark.enabled=false"]
+    return [*quick_settings(tmp_path_factory.mktemp("backbone")), *tune]
 
 
 @pytest.fixture(scope="module")

@@ -122,15 +122,3 @@ def test_what_says_nothing_of_the_function_leaves_the_hash(tmp_path: Path) -> No
     assert loaded(tmp_path).content_hash == b.content_hash
     edit(tmp_path, TOKENIZER_CONFIG, lambda t: t.update(padding_side="left", model_max_length=7))
     assert content_hash(b.model, AutoTokenizer.from_pretrained(tmp_path)) == b.content_hash
-
-
-def words(backbone: Backbone) -> Any:
-    return backbone.model.get_input_embeddings().weight
-
-
-def test_weights_that_changed_on_disk_are_read_again(tmp_path: Path) -> None:
-    first = loaded(save_backbone(tmp_path, "bert"))
-    assert words(loaded(tmp_path)) is words(first)
-    second = loaded(save_backbone(tmp_path, "bert", seed=1))
-    assert second.content_hash != first.content_hash
-    assert words(loaded(tmp_path)) is words(second)

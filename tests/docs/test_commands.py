@@ -16,12 +16,12 @@ from hydra import compose, initialize_config_dir
 from hydra._internal.utils import get_args_parser
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from omegaconf import OmegaConf, open_dict
+from omegaconf import OmegaConf
 
 from skip_exp import pipeline
 from skip_exp.__main__ import COMMANDS as COMMAND_WORDS
 from skip_exp.config import schema
-from tests.helpers.toy import save_toy, toy_job, untyped
+from tests.helpers.toy import save_toy, toy_job
 from tests.helpers.written import ROOT, Command, block, commands
 
 COMMANDS = commands()
@@ -104,9 +104,6 @@ def fixed_and_swept(overrides: list[str]) -> tuple[list[str], dict[str, list[str
 def composed(given: Any, overrides: list[str], tmp_path: Path, hydra: bool = False) -> Any:
     """The configuration of one job, as the command line would have it."""
     own: list[str] = [f"output_dir={tmp_path}"]
-    of_hydra = any(override.startswith("hydra.") for override in overrides)
-    if not (given.config_dir or given.config_name or of_hydra):
-        return untyped(*own, *overrides)
     schema.register()
     conf = folder = schema.conf_dir()
     if given.config_dir:
@@ -122,11 +119,7 @@ def composed(given: Any, overrides: list[str], tmp_path: Path, hydra: bool = Fal
         own.append(f"hydra.searchpath=[file://{search}]")
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(folder), version_base="1.3"):
-        found = compose(given.config_name or "config", [*own, *overrides], return_hydra_config=True)
-    if not hydra:
-        with open_dict(found):
-            del found["hydra"]
-    return found
+        return compose(given.config_name or "config", [*own, *overrides], return_hydra_config=hydra)
 
 
 # --- make -------------------------------------------------------------------------------------

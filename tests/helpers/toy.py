@@ -55,6 +55,13 @@ def save_toy(folder: Path) -> list[str]:
     ]
 
 
+def quick_settings(folder: Path) -> list[str]:
+    """The overrides of a quick job on a tiny backbone in ``folder``; its rows are given."""
+    backbone = save_backbone(folder, "bert")
+    own = ["backbone.name=tiny", f"backbone.path={backbone}", "attribution.samples=64"]
+    return [*own, *SMALL, "tune.epochs=1", "retune.epochs=1"]
+
+
 def toy_job(toy: list[str], root: Path, folder: str, *overrides: str) -> config.Config:
     """Configuration of a job of a second in ``root/folder``, its cache in ``root/cache``."""
     own = [f"cache.dir={root}/cache", f"output_dir={root / folder}", "logger=none"]

@@ -175,13 +175,6 @@ def test_flan_has_an_output_matrix_of_its_own_and_no_scale(everything: Path) -> 
     assert plain.model.config.scale_decoder_outputs is True
 
 
-def test_robertas_bytes_need_no_unknown_token(everything: Path) -> None:
-    b, _ = published(everything, "roberta_base", "head")
-    ids = b.tokenizer("Ünïcode — 文")["input_ids"]
-    assert b.tokenizer.unk_token_id not in ids[1:-1]
-    assert b.max_positions == 512
-
-
 SMALL = (
     *("data.source=hub", "tune.epochs=1", "retune.epochs=1", "attribution.samples=16"),
     *("tune.min_steps=0", "retune.min_steps=0", "retune.budget=0"),

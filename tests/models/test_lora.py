@@ -127,17 +127,6 @@ def test_a_cut_cuts_the_factors(kind: str) -> None:
                     torch.testing.assert_close(linear.weight, whole)
 
 
-def test_two_cuts_are_one() -> None:
-    model = updated(tiny_model("bert"))
-    once = cut(model, {"encoder.0.ffn": torch.tensor([2, 9])})
-    twice = cut(
-        cut(model, {"encoder.0.ffn": torch.tensor([2, 5, 9])}),
-        {"encoder.0.ffn": torch.tensor([0, 2])},
-    )
-    for name, tensor in once.state_dict().items():
-        assert twice.state_dict()[name].equal(tensor), name
-
-
 def test_a_copy_trains_factors_of_its_own() -> None:
     dense, batch = updated(tiny_model("t5", "prefix", "head")), tiny_inputs("t5")
     before = dense(**batch).detach()

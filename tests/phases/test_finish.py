@@ -9,7 +9,6 @@ import pytest
 import torch
 
 from skip_exp import SkipForSequenceClassification, pipeline
-from skip_exp.backbones.load import load_backbone
 from skip_exp.commands.results import retime
 from skip_exp.models import trained
 from skip_exp.models.soft_prompt import SoftPromptModel
@@ -72,18 +71,6 @@ def test_it_can_be_read(
     assert kept["probability"].tolist() == pytest.approx(largest, abs=1e-4)
     assert result.calibration.temperature == skill.about.temperature != 1
     assert 0 <= result["calibration"]["ece"] <= 1 and result["calibration"]["ece_raw"] is not None
-
-
-def test_its_backbone_is_found_from_any_working_directory(
-    toy: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    folder = Path(next(part for part in toy if "backbone.path" in part).partition("=")[2])
-    monkeypatch.chdir(folder.parent)
-    few = ["attribution=magnitude", "retune.enabled=false", f"backbone.path={folder.name}"]
-    pipeline.run(toy_job(toy, tmp_path, "run", *few))
-    monkeypatch.chdir(tmp_path)
-    load_backbone.cache_clear()
-    assert Skill.load("run/skill").about.backbone.path == str(folder.resolve())
 
 
 QUICK = ["tune.lora_lr=0.02", "retune.lora_lr=0.02", "retune.budget=0", "retune.epochs=2"]

@@ -22,8 +22,8 @@ from skip_exp.within import measure, run, show
 from skip_exp.within.baselines import fit_words
 from skip_exp.within.choose import Candidate, Cut, Speed, Split
 from tests.api.test_compress import classifier, save
-from tests.helpers.saved import Saved, save_backbone, save_tiny_skill
-from tests.helpers.toy import SMALL, save_toy, toy_job
+from tests.helpers.saved import Saved, save_tiny_skill
+from tests.helpers.toy import SMALL, quick_settings, save_toy, toy_job
 
 LABELS = np.array([0, 1, 0, 1])
 
@@ -149,9 +149,7 @@ def test_tf_idf_takes_texts_and_pairs() -> None:
 
 @pytest.fixture(scope="module")
 def settings(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    backbone = save_backbone(tmp_path_factory.mktemp("backbone"), "bert")
-    own = ["backbone.name=tiny", f"backbone.path={backbone}", "attribution.samples=64"]
-    return [*own, *SMALL, "tune.epochs=1", "retune.epochs=1", "retune.copies=0"]
+    return [*quick_settings(tmp_path_factory.mktemp("backbone")), "retune.copies=0"]
 
 
 def check_folder(classifier: Any, root: Path, *more: str) -> None:

@@ -9,8 +9,7 @@ import pytest
 from skip_exp.commands import train
 from skip_exp.skill.skill import Skill
 from skip_exp.within import show
-from tests.helpers.saved import save_backbone
-from tests.helpers.toy import SMALL, save_toy
+from tests.helpers.toy import quick_settings, save_toy
 
 
 def test_a_cut_model_is_judged_beside_baselines(
@@ -25,9 +24,7 @@ def test_a_cut_model_is_judged_beside_baselines(
     judge_baselines = show.judge_baselines
     monkeypatch.setattr(show, "judge_baselines", judge)
     save_toy(tmp_path)
-    backbone = save_backbone(tmp_path / "backbone", "bert")
-    own = ["backbone.name=tiny", f"backbone.path={backbone}", "attribution.samples=64"]
-    own += [*SMALL, "tune.epochs=1", "retune.epochs=1", "--output", str(tmp_path / "out")]
+    own = [*quick_settings(tmp_path / "backbone"), "--output", str(tmp_path / "out")]
     line = [str(tmp_path / "train.csv"), "--validation", str(tmp_path / "validation.csv"), *own]
     assert train.train(line) == 0
     assert "was it worth it?" in capsys.readouterr().out
