@@ -102,9 +102,12 @@ def check_length(cfg: Config, backbone: Backbone) -> None:
     lengths = {"data.max_length": cfg.data.max_length, "benchmark.seq_len": cfg.benchmark.seq_len}
     for key, length in lengths.items():
         if length + virtual > limit:
-            why = f"must be at most {limit - virtual} with prompt.length={prompt.length} "
-            why += f"({prompt.kind}) and the {limit} positions of {backbone.name}"
-            raise ConfigError(key, length, why)
+            raise ConfigError(
+                key,
+                length,
+                f"must be at most {limit - virtual} with prompt.length={prompt.length} "
+                f"({prompt.kind}) and the {limit} positions of {backbone.name}",
+            )
 
 
 _loaded: dict[str, Rows] = {}  # tokenised data of the last few tasks of this process

@@ -182,8 +182,10 @@ class Classifier(ABC):
         if not 0 <= reject <= 1:
             raise SkipError(f"reject={reject}: must be a probability, from 0 to 1")
         if reject and not self.about.outcome.is_exclusive:
-            why = f"not for several labels per text; those above {self.about.threshold} are given"
-            raise SkipError(f"reject={reject}: {why}")
+            raise SkipError(
+                f"reject={reject}: not for several labels per text; "
+                f"those above {self.about.threshold} are given"
+            )
 
     def evaluate(
         self,

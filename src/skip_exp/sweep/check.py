@@ -72,8 +72,12 @@ class Started(Callback):
                 check_composed(composed, len(folders))
                 with _as_current(composed):
                     folders.append(str(composed.hydra.sweep.subdir))
-                why = "two jobs of the sweep have this folder"
-                require(folders.count(folders[-1]) == 1, "hydra.sweep.subdir", folders[-1], why)
+                require(
+                    folders.count(folders[-1]) == 1,
+                    "hydra.sweep.subdir",
+                    folders[-1],
+                    "two jobs of the sweep have this folder",
+                )
             if searches:
                 check_search(config.hydra, list_objectives(composed.sweep.objective))
             _claim(Path(config.hydra.sweep.dir), "hydra.sweep.dir")
@@ -113,9 +117,12 @@ def check_composed(composed: DictConfig, number: int = 0) -> None:
         job = OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"])
         settings = together.job_config(job)
         together.check_given(settings, hydra.overrides.task)
-    is_own = settings.output_dir == hydra.runtime.output_dir
-    why = "is set by Hydra: use hydra.run.dir, or hydra.sweep.dir for a sweep"
-    require(is_own, "output_dir", settings.output_dir, why)
+    require(
+        settings.output_dir == hydra.runtime.output_dir,
+        "output_dir",
+        settings.output_dir,
+        "is set by Hydra: use hydra.run.dir, or hydra.sweep.dir for a sweep",
+    )
 
 
 def list_jobs(hydra: Any) -> list[list[str]]:
@@ -144,8 +151,12 @@ def _as_current(config: DictConfig) -> Iterator[None]:
 
 def _check_folder(hydra: DictConfig) -> None:
     """Raise ConfigError if jobs would change the working directory."""
-    why = "is not supported: paths start at the folder of the command"
-    require(not hydra.job.chdir, "hydra.job.chdir", True, why)
+    require(
+        not hydra.job.chdir,
+        "hydra.job.chdir",
+        True,
+        "is not supported: paths start at the folder of the command",
+    )
 
 
 def _claim(folder: Path, key: str) -> None:

@@ -88,16 +88,21 @@ def check_search(hydra: Any, objectives: list[str]) -> None:
     """Raise SkipError where a search cannot be made: without Optuna, an objective or a space."""
     if find_spec("optuna") is None:
         raise SkipError("hparams_search: needs the package: pip install 'skip_exp[search]'")
-    why = "a search needs one, such as select/final"
-    require(bool(objectives), "sweep.objective", None, why)
+    require(bool(objectives), "sweep.objective", None, "a search needs one, such as select/final")
     settings = hydra.sweeper
-    is_fine = len(_list_directions(settings.direction)) == len(objectives)
-    why = f"must be maximize or minimize, one for each of the {len(objectives)} objectives"
-    require(is_fine, "hydra.sweeper.direction", settings.direction, why)
+    require(
+        len(_list_directions(settings.direction)) == len(objectives),
+        "hydra.sweeper.direction",
+        settings.direction,
+        f"must be maximize or minimize, one for each of the {len(objectives)} objectives",
+    )
     positive("hydra.sweeper", settings, n_trials=10**6, n_jobs=10**4)
-    is_fine = any(each.is_sweep_override() for each in parse_overrides(hydra).values())
-    why = "leaves nothing to search; e.g. tune.lr: tag(log, interval(0.0005, 0.01))"
-    require(is_fine, "hydra.sweeper.params", settings.get("params"), why)
+    require(
+        any(each.is_sweep_override() for each in parse_overrides(hydra).values()),
+        "hydra.sweeper.params",
+        settings.get("params"),
+        "leaves nothing to search; e.g. tune.lr: tag(log, interval(0.0005, 0.01))",
+    )
 
 
 def check_trial(hydra: Any) -> None:

@@ -67,8 +67,11 @@ def find(cfg: Config, run_job: Callable[[Config], Result]) -> Classifier:
     key, rows = digest([uncut.key, within, fastest, cfg.prune.layers])[:16], uncut.data
     select, validation = Split.of(rows, rows.select), Split.of(rows, rows.validation)
     if len({*select.labels}) == 1:  # which a constant answer fits
-        why = f"the selection slice has a single label: give task.files.{SELECT} or a ratio"
-        raise ConfigError("prune.within", within, why)
+        raise ConfigError(
+            "prune.within",
+            within,
+            f"the selection slice has a single label: give task.files.{SELECT} or a ratio",
+        )
     write_config(cfg, key)
     cuts = [Cut(0.0), *list_cuts(uncut, cfg.prune)]
     announce = Steps(len(cuts) + 2)

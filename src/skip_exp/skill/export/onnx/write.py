@@ -91,8 +91,10 @@ def write_onnx(
     to_onnx(model, collate(checked[1:3], pad_id), path, rounding)
     found = compare_onnx(model, path, checked, pad_id, about.outcome)
     if not int8 and not found.logits <= TOLERANCE:  # NaN is refused, too
-        why = f"logits differ from PyTorch's by {found.logits:.1e}, allowed: {TOLERANCE}"
-        raise SkipError(f"--format onnx: {why}; nothing was written")
+        raise SkipError(
+            f"--format onnx: logits differ from PyTorch's by {found.logits:.1e}, "
+            f"allowed: {TOLERANCE}; nothing was written"
+        )
     kept = getattr(model.backbone.config, "vocabulary", None)
     more = {"format": "onnx", "int8": int8, "vocabulary": kept}
     fields = OnnxRecord.model_validate(about.stored() | more).stored()
@@ -244,8 +246,10 @@ def check_rounding(
             rows = read_job_rows(skill.about, source)
     except SkipError as error:
         if not drift <= DRIFT:  # NaN is refused, too
-            why = f"probabilities differ from PyTorch's by {drift:.2g} on five texts"
-            raise SkipError(f"--int8: {why}, allowed: {DRIFT}; leave out --int8") from error
+            raise SkipError(
+                f"--int8: probabilities differ from PyTorch's by {drift:.2g} on five texts, "
+                f"allowed: {DRIFT}; leave out --int8"
+            ) from error
         log.info("8 bits: not compared with fp32 on the job's rows: %s", error)
         return None
     found = compare_rounded(skill, OnnxSkill.load(folder), rows.spec, rows.select)
