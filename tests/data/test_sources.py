@@ -82,7 +82,7 @@ def test_auto_prefers_local_then_hub_then_embedded(
     (tmp_path / "rows").mkdir()
     for split in ("train", "validation"):
         table.to_parquet(tmp_path / f"rows/{split}.parquet")
-    monkeypatch.setattr(sources, "EMBEDDED", tmp_path)
+    monkeypatch.setattr(sources, "EMBEDDED_ROWS", tmp_path)
     monkeypatch.setitem(sources.EMBEDDED_TASKS, "toy", "rows")
     task = spec(hub=HUB)
     assert load(task, "auto", str(tmp_path)).source == "embedded:rows"

@@ -37,7 +37,7 @@ from skip_exp.config.groups import PruneConfig, RetuneConfig, TaskConfig, TuneCo
 WANDB_PROJECT = "skip_exp"  # unless logger.project or the environment names another
 LOGGERS = ("wandb", "csv", "tensorboard", "none")
 ACCELERATORS = ("auto", "cpu", "gpu", "cuda")
-PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed")
+TRAINING_PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed")
 
 # Hydra 1.3 with OmegaConf 2.3, and 1.4 with 2.4, name the same things otherwise.
 _IS_OLD = hydra.__version__.startswith("1.3.")
@@ -158,7 +158,7 @@ class TrainerConfig:
         for name in self.extra:  # Lightning checks the values
             one_of("trainer.extra", name, TRAINER_EXTRA)
         one_of("trainer.accelerator", self.accelerator, ACCELERATORS)
-        one_of("trainer.precision", self.precision, PRECISIONS)
+        one_of("trainer.precision", self.precision, TRAINING_PRECISIONS)
 
 
 @dataclass

@@ -34,7 +34,7 @@ from skip_exp.utils import hub
 log = logging.getLogger(__name__)
 
 ENV_DIR = "SKIP_EXP_DATA"
-EMBEDDED = Path(__file__).parent / "embedded"
+EMBEDDED_ROWS = Path(__file__).parent / "embedded"
 EMBEDDED_TASKS = {"banking77": "banking77", "rte": "snli_pairs"}  # task: its folder in embedded/
 
 Tables = dict[str, Table]  # by split
@@ -175,7 +175,9 @@ def _read_embedded(spec: TaskConfig) -> tuple[Tables, str]:
     name = EMBEDDED_TASKS.get(spec.name)
     if name is None or spec.extra:
         raise NotFound(f"the package comes with rows for {' and '.join(EMBEDDED_TASKS)} only")
-    train, validation = (EMBEDDED / name / f"{split}.parquet" for split in ("train", "validation"))
+    train, validation = (
+        EMBEDDED_ROWS / name / f"{split}.parquet" for split in ("train", "validation")
+    )
     paths = {spec.train: train, spec.validation: validation}
     return _read_files(spec, paths, DataConfig()), f"embedded:{name}"
 

@@ -49,7 +49,7 @@ from skip_exp.utils.machine import multiplies_bf16
 
 # Prefixes of the names of kept indices, and of the ranges that 8-bit scales follow from.
 KEEP, RANGE = "keep/", "range/"
-LARGEST = torch.finfo(torch.half).max
+LARGEST_HALF = torch.finfo(torch.half).max
 
 # A weight that several skills share stays one weight; it is freed with its original.
 _cast: WeakIdKeyDictionary = WeakIdKeyDictionary()
@@ -73,7 +73,7 @@ def save_skill(
     tensors = trainable_state(model)
     tensors |= {f"{KEEP}{site}": kept.to(torch.int32) for site, kept in keep.items()}
     for name, x in (ranges or {}).items():
-        tensors[f"{RANGE}{name}"] = x.clamp(max=LARGEST).half()
+        tensors[f"{RANGE}{name}"] = x.clamp(max=LARGEST_HALF).half()
     write_skill(folder, tensors, record.stored())
     return folder
 

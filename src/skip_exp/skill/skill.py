@@ -19,6 +19,7 @@ from skip_exp.models.family import Keep
 from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.models.surgery import shapes_of
 from skip_exp.skill.classifier import TOKENS_PER_BATCH, Classifier, Example
+from skip_exp.skill.export.card import CARD, model_card
 from skip_exp.skill.export.huggingface import check_push, download, upload, write_huggingface
 from skip_exp.skill.files import (
     find_precision,
@@ -30,6 +31,7 @@ from skip_exp.skill.files import (
 )
 from skip_exp.skill.ranges import Ranges
 from skip_exp.skill.record import FORMATS, RECORD, TENSORS, find_skill, read_bytes
+from skip_exp.skill.vocabulary import cut_vocabulary, vocabulary_texts
 from skip_exp.utils.files import new_folder
 
 # Of a batch's hidden states and feed-forward activations, mean of the layers. Every batch has a
@@ -143,8 +145,6 @@ class Skill(Classifier):
             SkipError: there are no examples or they cannot be read, or the readout or the tokenizer
                 cannot be cut.
         """
-        from skip_exp.skill.vocabulary import cut_vocabulary, vocabulary_texts  # not for serving
-
         texts, source = vocabulary_texts(self.about, self.folder, examples)
         if not texts:
             raise SkipError(f"--vocabulary {source}: has no text")
@@ -229,8 +229,8 @@ class Skill(Classifier):
         They are left out where every weight was trained, because they would be as large as the
         model, and where the vocabulary was cut, because the skill answers by all of it.
         """
-        from skip_exp.skill.export.card import CARD, model_card  # slow, and not for serving
-        from skip_exp.skill.export.onnx.write import check_rounding, write_onnx  # the same
+        # It imports torch.onnx: not for serving.
+        from skip_exp.skill.export.onnx.write import check_rounding, write_onnx
 
         about = self.about.to_share()
         tokenizer = copy.deepcopy(self.tokenizer)  # skills of one backbone share theirs
