@@ -34,7 +34,6 @@ from skip_exp.phases.prune import attribute
 from skip_exp.pruning.allocate import allocate
 from skip_exp.results import Result
 from skip_exp.skill.skill import Skill
-from skip_exp.training.module import score_answers
 from studies.anatomy.neurons import Sizes
 
 PLACES = ("output_dir", "sweep", "logger", "cache", "trainer", "benchmark")  # in a configuration
@@ -142,8 +141,8 @@ class Subject:
 
     def score(self, model: SoftPromptModel) -> float:
         """The task's main metric on the validation split."""
-        answers = self.logits(model, "validation"), self.labels("validation")
-        return score_answers(self.job.data.spec, *answers)[self.job.metric]
+        answers = self.logits(model, "validation").numpy(), self.labels("validation").numpy()
+        return self.job.data.spec.outcome.score([self.job.metric], *answers)[self.job.metric]
 
     def states(self) -> Iterator[tuple[str, float, SoftPromptModel]]:
         """(state, ratio, model): dense once, then pruned and final of every finished ratio."""

@@ -26,7 +26,6 @@ from skip_exp.phases.fit import ask
 from skip_exp.phases.job import Job
 from skip_exp.skill.files import whole_model
 from skip_exp.skill.skill import Skill
-from skip_exp.training.module import score_answers
 from skip_exp.utils.timing import alone, describe_place, interleave, place
 
 log = logging.getLogger(__name__)
@@ -80,7 +79,7 @@ def score_model(trainer: TrainerConfig, *, model: SoftPromptModel, data: Rows) -
     logits["validation"] = answer(data.validation)
 
     def score(rows: list[Row], logits: Tensor) -> dict[str, float]:
-        return score_answers(spec, logits, torch.tensor(get_labels(rows)), bound)
+        return outcome.score(spec.metrics, logits.numpy(), np.array(get_labels(rows)), bound)
 
     scores = {name: score(getattr(data, name), found) for name, found in logits.items()}
     scores |= {name: score(rows, answer(rows)) for name, rows in data.extra.items()}

@@ -104,7 +104,8 @@ class PromptTuner(L.LightningModule):
     def on_validation_epoch_end(self) -> None:
         logits, labels = map(torch.cat, zip(*self._answers, strict=True))
         self._answers = []
-        for name, value in score_answers(self.task, logits, labels).items():
+        answers = logits.float().cpu().numpy(), labels.cpu().numpy()
+        for name, value in self.outcome.score(self.task.metrics, *answers).items():
             self.log(f"{self.phase}/select_{name}", value)
 
     def state_dict(self, *_: Any, **__: Any) -> Any:
@@ -155,14 +156,6 @@ class Carrier(L.LightningModule):
 
     def test_step(self, *_: Any) -> None:
         """Never called; Lightning asks for it."""
-
-
-def score_answers(
-    task: TaskConfig, logits: Tensor, labels: Tensor, bound: float | None = None
-) -> dict[str, float]:
-    """{metric: value} of a task's rows [rows, labels]; ``bound`` as in ``task.outcome.score``."""
-    arrays = logits.float().cpu().numpy(), labels.cpu().numpy()
-    return task.outcome.score(task.metrics, *arrays, bound)
 
 
 def fit_linear(linear: nn.Linear, inputs: Tensor, labels: Tensor, outcome: Outcome) -> None:
