@@ -22,8 +22,7 @@ Folder = Callable[..., Path]
 
 @pytest.fixture(autouse=True)
 def isolated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No network, no data folder and an empty Hugging Face cache."""
-    monkeypatch.delenv("SKIP_EXP_DATA", raising=False)
+    """No network, and an empty Hugging Face cache."""
     monkeypatch.setattr(hub, "hub_reachable", lambda: False)
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path / "hf"))
 
@@ -45,9 +44,7 @@ def reachable_hub(monkeypatch: pytest.MonkeyPatch, **splits: list[dict[str, obje
     return calls
 
 
-def test_local_by_folder_and_by_environment(
-    folder: Folder, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_local_by_folder_and_by_file(folder: Folder) -> None:
     root = folder(train=rows(30), validation=rows(6), more=rows(4))
     raw = load(spec(extra=["more"]), "auto", str(root))
     assert raw.source == f"local:{root}"
@@ -55,8 +52,6 @@ def test_local_by_folder_and_by_environment(
     sizes = [len(raw.train), len(raw.select), len(raw.validation), len(raw.extra["more"])]
     assert sizes == [26, 4, 6, 4]
     assert raw.validation[5]["texts"] == ["text 5"]
-    monkeypatch.setenv("SKIP_EXP_DATA", str(root))
-    assert load(spec(extra=["more"]), "local") == raw
     names = ("train", "validation", "more")  # content, not place, makes the fingerprint
     files = {name: str(root / "toy" / f"{name}.jsonl") for name in names}
     found = load(spec(extra=["more"], files=files), "local")
@@ -136,14 +131,11 @@ def test_without_data_it_says_which_tasks_are_embedded_and_what_to_do() -> None:
         load(spec(hub=HUB), "hub")
 
 
-def test_local_without_a_folder_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_local_without_a_folder_is_refused() -> None:
     with pytest.raises(DataError, match="SKIP_EXP_DATA"):
         load(spec(), "local")
     with pytest.raises(DataError, match=r"^data\.dir=/no/where: "):
         load(spec(), "auto", "/no/where")
-    monkeypatch.setenv("SKIP_EXP_DATA", str(tmp_path / "typo"))
-    with pytest.raises(DataError, match=r"^SKIP_EXP_DATA=.*typo: "):
-        load(spec(), "auto")
 
 
 def test_a_missing_split_is_never_replaced_by_a_stand_in(

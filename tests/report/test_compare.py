@@ -205,14 +205,6 @@ def test_values_are_read_as_hydra_reads_them(tmp_path, capsys):
     assert "ffn+heads against ffn" in capsys.readouterr().out
 
 
-def test_the_table_is_a_file(folder, tmp_path):
-    out = tmp_path / "compared.csv"
-    assert main([str(folder), "--by", "tune.lr=0.1,0.2", "--output", str(out)]) == 0
-    rows = pd.read_csv(out)
-    assert list(rows["task"]) == ["mrpc", "rte", "sst2", MEAN]
-    assert rows["difference"].tolist() == pytest.approx([0.01, 0.0, 0.02, 0.01])
-
-
 def with_predictions(folder, *answers, true=(1, 1, 1, 1, 0, 0, 0, 0)):
     """Two jobs that differ in the learning rate, with the predictions of both."""
     store(folder, [job(lr) for lr, _ in zip((0.1, 0.2), answers, strict=False)])

@@ -4,7 +4,7 @@ Examples:
 
     skip-exp compare outputs --by attribution                # all, against the most frequent
     skip-exp compare outputs --by attribution=random,activation_gradient
-    skip-exp compare outputs --by prune.sites=[ffn],[ffn,heads] --output sites.csv
+    skip-exp compare outputs --by prune.sites=[ffn],[ffn,heads]
 
 A table has every task's scores, the mean difference with its 95 % interval, and the number of
 pairs. KEY may be a group, such as attribution or retune: then everything in it may differ. The
@@ -30,7 +30,7 @@ from skip_exp.outcomes.scores import DRAWS, Labels, score
 from skip_exp.report import frame
 from skip_exp.report.cells import SEARCHED, ratio_text
 from skip_exp.report.frame import PREFIX, name_values
-from skip_exp.report.tables import console, percent, points, write_files
+from skip_exp.report.tables import console, percent, points
 from skip_exp.results import PREDICTIONS
 from skip_exp.utils.console import open_screen
 
@@ -53,29 +53,22 @@ MIXED = "{} pairs: code or libraries of the two sides differ. Run the older jobs
 
 @one_line_errors(1)
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Exit code: 0, or 1 where nothing can be compared or the file cannot be written."""
+    """Exit code: 0, or 1 where nothing can be compared."""
     line = parser("compare", __doc__)
     line.add_argument("folders", nargs="*", metavar="FOLDER", default=["outputs"])
     line.add_argument(
         "--by", required=True, metavar="KEY[=A,B]", help="key or group to compare, and its values"
     )
     line.add_argument("--split", choices=SPLITS, default="select", help="whose scores")
-    line.add_argument(
-        "--output", type=Path, metavar="FILE", help="write the rows to a CSV file, too"
-    )
     options = line.parse_intermixed_args(arguments)
     key, _, given = options.by.partition("=")
     values = choices(given) if given else []
     rows = compare(frame.load(options.folders), key, values, options.split)
-    if options.output:
-        write_files({options.output: rows.to_csv(index=False)})
     screen = open_screen()
     for table in make_tables(rows):
         screen.print(table, "")
     for note in notes(rows, options.split):
         print(note)
-    if options.output:
-        print(f"written: {options.output}")
     return 0
 
 

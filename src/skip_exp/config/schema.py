@@ -123,7 +123,7 @@ def method_name(target: str | None) -> str | None:
 @dataclass
 class DataConfig:
     source: str = key("auto", "auto, local, hub, or embedded (rows of the package).")
-    dir: str | None = key(None, "Folder of local data; null: $SKIP_EXP_DATA.")
+    dir: str | None = key(None, "Folder of local data; conf/config.yaml sets SKIP_EXP_DATA.")
     max_length: int = key(128, "Tokens of a text, special tokens included; the rest is cut off.")
     train_rows: int | None = key(None, "Train on this many rows, drawn by the seed; null: all.")
     deduplicate: bool = key(False, "Drop train rows that are also scored.")

@@ -1,7 +1,6 @@
 """Reads a task's rows from local files, the hub or the rows that come with the package."""
 
 import logging
-import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -33,7 +32,6 @@ from skip_exp.utils import hub
 
 log = logging.getLogger(__name__)
 
-ENV_DIR = "SKIP_EXP_DATA"
 EMBEDDED_ROWS = Path(__file__).parent / "embedded"
 EMBEDDED_TASKS = {"banking77": "banking77", "rte": "snli_pairs"}  # task: its folder in embedded/
 
@@ -112,7 +110,7 @@ def _find(spec: TaskConfig, data: DataConfig) -> tuple[Tables, str, list[str]]:
             reasons.append(str(err))
     raise DataError(
         f"task {spec.name} not found: {'; '.join(reasons)} "
-        f"(set data.dir or {ENV_DIR} to a folder that has {spec.name}/{spec.train}.jsonl)"
+        f"(set SKIP_EXP_DATA, or data.dir, to a folder that has {spec.name}/{spec.train}.jsonl)"
     )
 
 
@@ -120,15 +118,14 @@ def local_files(spec: TaskConfig, dir: str | None) -> dict[str, Path]:
     """The files of a task's splits: {split: file}, those of a folder as far as they exist.
 
     Args:
-        dir: folder laid out as ``<dir>/<task>/<split>.jsonl``; None = environment SKIP_EXP_DATA.
+        dir: folder laid out as ``<dir>/<task>/<split>.jsonl``; None: there is none.
     """
     if spec.files:
         known = (*spec.splits, SELECT)
         return {name: Path(spec.files[name]).expanduser() for name in known if name in spec.files}
-    root = dir or os.environ.get(ENV_DIR)
-    if not root:
+    if not dir:
         return {}
-    folder = Path(root).expanduser() / spec.name
+    folder = Path(dir).expanduser() / spec.name
     found: dict[str, Path] = {}
     for split in (*spec.splits, SELECT):
         # A validation split that the hub calls otherwise may be named ``validation``, too.
@@ -146,21 +143,20 @@ def _local(spec: TaskConfig, data: DataConfig) -> tuple[Tables, str]:
         # Without a validation file, rows are set apart.
         _check_splits(spec, (spec.train, *spec.extra), paths, "task.files")
         return _read_files(spec, paths, data), f"local:{paths[spec.train].parent}"
-    key, source = ("data.dir", data.dir) if data.dir else (ENV_DIR, os.environ.get(ENV_DIR))
-    if not source:
-        raise NotFound(f"neither data.dir nor {ENV_DIR} is set")
-    root = Path(source).expanduser()
+    if not data.dir:
+        raise NotFound("data.dir is not set, nor is SKIP_EXP_DATA")
+    root = Path(data.dir).expanduser()
     if not root.is_dir():
-        raise DataError(f"{key}={source}: must be a folder")
+        raise DataError(f"data.dir={data.dir}: must be a folder")
     folder = root / spec.name
     if not folder.is_dir():
-        raise NotFound(f"{key}={source} has no folder {spec.name}")
+        raise NotFound(f"data.dir={data.dir} has no folder {spec.name}")
     for name in spec.splits:
         if name not in paths:
             has = ", ".join(sorted(p.name for p in folder.iterdir())) or "nothing"
             allowed = ", ".join(f"{name}{suffix}" for suffix in SUFFIXES)
             raise DataError(f"task {spec.name}: {folder} has none of {allowed} (it has: {has})")
-    return _read_files(spec, paths, data), f"local:{source}"
+    return _read_files(spec, paths, data), f"local:{data.dir}"
 
 
 def _check_splits(spec: TaskConfig, wanted: Iterable[str], has: Iterable[str], where: str) -> None:
