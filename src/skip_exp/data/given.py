@@ -57,6 +57,19 @@ def build_texts(example: Any, entries: Sequence[str]) -> list[str]:
     return texts
 
 
+def build_all(
+    examples: Iterable[Any], entries: Sequence[str]
+) -> tuple[dict[int, list[str]], dict[int, str]]:
+    """The texts of the good examples, and why the others are bad, by their numbers from 1."""
+    good, bad = dict[int, list[str]](), dict[int, str]()
+    for number, example in enumerate(examples, 1):
+        try:
+            good[number] = build_texts(example, entries)
+        except ValueError as error:
+            bad[number] = str(error)
+    return good, bad
+
+
 def _check_texts(example: Any, entries: Sequence[str]) -> list[str]:
     """A text, or several."""
     texts = [example] if isinstance(example, str) else example

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
 
 from skip_exp.data.batches import Row, answer_all, batch_by_length
-from skip_exp.data.given import build_texts, columns_of
+from skip_exp.data.given import build_all, build_texts, columns_of
 from skip_exp.data.read import check_columns
 from skip_exp.errors import ExampleError, SkipError, shown
 from skip_exp.skill.record import SkillRecord
@@ -162,20 +162,14 @@ class Classifier(ABC):
         if not self.about.outcome.is_exclusive:
             raise SkipError("annotate: not for several labels per text; predict gives them")
         check_columns(list(rows.columns), columns_of(self.about.text), "the data frame")
-        good, errors = list[list[str]](), list[str | None]()
-        for number, row in enumerate(rows.to_dict("records"), 1):
-            try:
-                good.append(example_texts(self.about, row, number))
-                errors.append(None)
-            except ExampleError as error:
-                errors.append(error.why)
-        answers = iter(self.probabilities(good))
-        found = [next(answers) if error is None else None for error in errors]
-        labels = self.about.labels
+        texts, bad = build_all(rows.to_dict("records"), self.about.text)
+        answers = dict(zip(texts, self.probabilities([*texts.values()]), strict=True))
+        numbers, labels = range(1, len(rows) + 1), self.about.labels
+        found = [answers.get(number) for number in numbers]
         return rows.assign(
             predicted=[labels[row.index(max(row))] if row else None for row in found],
             probability=[max(row) if row else None for row in found],
-            error=errors,
+            error=[bad.get(number) for number in numbers],
         )
 
     def _check_reject(self, reject: float) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from skip_exp.config.schema import DataConfig
-from skip_exp.data.given import build_texts, columns_of
+from skip_exp.data.given import build_all, columns_of
 from skip_exp.data.read import SUFFIXES, read_table
 from skip_exp.errors import SkipError
 from skip_exp.utils.files import find_suffix
@@ -31,17 +31,14 @@ def read_texts(
         DataError: the file cannot be read, lacks a column, or has bad rows.
     """
     table = read_table(file, columns_of(text, *more), reading.sep, reading.encoding)
-    bad, texts, beside = {}, [], []
-    for number, row in enumerate(table.rows, 1):
-        try:
-            texts.append(build_texts(row, text))
-        except ValueError as error:
-            bad[number] = str(error)
-            continue
+    texts, bad = build_all(table.rows, text)
+    table.report_bad(bad, reading.drop_bad)
+    beside: list[dict[str, Any]] = []
+    for number in texts:
+        row = table.rows[number - 1]
         kept = {"columns": {name: row[name] for name in more}} if more else {}
         beside.append({"row": number} | kept)
-    table.report_bad(bad, reading.drop_bad)
-    return texts, beside
+    return [*texts.values()], beside
 
 
 def read_lines(file: Path | None, encoding: str = "utf-8") -> tuple[Iterable[Any], str]:
