@@ -105,8 +105,8 @@ def check_length(cfg: Config, backbone: Backbone) -> None:
             raise ConfigError(
                 key,
                 length,
-                f"must be at most {limit - virtual} with prompt.length={prompt.length} "
-                f"({prompt.kind}) and the {limit} positions of {backbone.name}",
+                f"must be at most {limit - virtual}: of the {limit} positions of {backbone.name}, "
+                f"{virtual} are for prompt and readout",
             )
 
 
