@@ -1,11 +1,11 @@
 """The model card of an export: base model, licences, labels, scores, size and use."""
 
-from collections.abc import Mapping
 from pathlib import Path
 
-from huggingface_hub import EvalResult, ModelCard, ModelCardData
+from huggingface_hub import ModelCard, ModelCardData
 
 from skip_exp.backbones.load import NOTES
+from skip_exp.data.rows import STAND_IN
 from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.skill.files import job_result
 from skip_exp.skill.record import SkillRecord, is_local
@@ -34,8 +34,6 @@ LICENCES = {
 }
 # Licences of the package's skills, for what starts from them.
 START_CARDS = {"skip_exp/nli": "cc-by-sa-4.0"}
-# Ours -> the hub's.
-HUB_METRICS = {"matthews": "matthews_correlation", "f1_macro": "f1", "f1_micro": "f1"}
 
 
 def model_card(
@@ -73,10 +71,7 @@ def model_card(
         license=license,  # None: no such field
         pipeline_tag="text-classification",
         tags=["skip_exp", *(["pruned"] if cut else [])],
-        model_name=f"{record.task}-{record.backbone.name}",
     )
-    if not (vocabulary or int8):  # they were measured with all words and with fp32 weights
-        data.eval_results = _list_scores(record.task, hub, task.get("validation"), scores)
     return ModelCard.from_template(
         data,
         template_path=str(TEMPLATE),
@@ -90,7 +85,7 @@ def model_card(
         parameters=sum(p.numel() for p in model.parameters()),
         cut=cut,
         vocabulary=vocabulary,
-        is_sample=record.scores.data == "embedded:snli_pairs",
+        is_sample=record.scores.data == STAND_IN,
         scores=scores,
         dense={name: metrics.get(name, {}).get("dense") for name in scores},
         majority={name: result.get("majority", {}).get(name) for name in scores},
@@ -99,33 +94,6 @@ def model_card(
         int8=int8,
         rounding=rounding,
     )
-
-
-def _list_scores(
-    task: str,
-    hub: Mapping[str, str] | None,
-    split: str | None,
-    scores: Mapping[str, float | None],
-) -> list[EvalResult]:
-    """The scores as the hub shows them.
-
-    Args:
-        hub: the task's data set there, if it has one.
-    """
-    return [
-        EvalResult(
-            task_type="text-classification",
-            dataset_type=hub["path"] if hub else task,
-            dataset_name=task,
-            dataset_config=hub["name"] if hub else None,
-            dataset_split=split,
-            metric_type=HUB_METRICS.get(name, name),
-            metric_name=name,
-            metric_value=round(value, 4),
-        )
-        for name, value in scores.items()
-        if value is not None
-    ]
 
 
 def code(text: object) -> str:
