@@ -48,11 +48,11 @@ def run_job(cfg: DictConfig) -> float | tuple[float, ...] | None:
         What ``sweep.objective`` names, for Hydra's sweepers; NaN if the job failed.
     """
     logging.raiseExceptions = False  # the job reports a full disk once, not each log line
-    announce()
-    OmegaConf.resolve(cfg)
-    cfg.sweep.id = cfg.sweep.id or sweep_id()
-    plain: Any = OmegaConf.to_container(cfg)
     try:
+        announce()
+        OmegaConf.resolve(cfg)
+        cfg.sweep.id = cfg.sweep.id or sweep_id()
+        plain: Any = OmegaConf.to_container(cfg)
         with results.record_failure(cfg.output_dir, plain):
             run_composed(together.job_config(cfg))
     except Exception as problem:
