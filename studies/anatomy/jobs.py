@@ -22,7 +22,7 @@ from skip_exp.cache.store import Keyed, StageCache
 from skip_exp.config.schema import AttributionConfig, conf_dir, to_object
 from skip_exp.config.together import job_config
 from skip_exp.data.batches import Row
-from skip_exp.data.module import TextDataModule, draw_rows
+from skip_exp.data.module import draw_rows
 from skip_exp.errors import SkipError
 from skip_exp.models.family import Keep, Relevance
 from skip_exp.models.soft_prompt import SoftPromptModel
@@ -122,8 +122,7 @@ class Subject:
 
     def logits(self, model: SoftPromptModel, split: str = "select") -> Tensor:
         """The answers [rows, labels] of a model of this backbone to rows of a split, in fp32."""
-        rows = TextDataModule(self.job.data, 1, 0, rows=self.rows(split))
-        return ask(self.job.trainer, model, rows, logits, "scoring")
+        return ask(self.job.trainer, model, self.job.data, self.rows(split), logits, "scoring")
 
     def labels(self, split: str = "select") -> Tensor:
         """Class indices of the rows of a split."""

@@ -1,13 +1,15 @@
-from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
 from transformers import PreTrainedTokenizerFast
 
+from skip_exp.config.schema import TrainerConfig
 from skip_exp.data.batches import UNLABELLED
-from skip_exp.data.module import LengthGroupedSampler, TextDataModule, encode
+from skip_exp.data.module import LengthGroupedSampler, TextDataModule, draw_batches, encode
 from skip_exp.data.rows import Rows
 from skip_exp.errors import DataError
+from skip_exp.phases.fit import ask
 
 from .conftest import spec
 
@@ -57,56 +59,54 @@ def test_a_batch_holds_rows_of_similar_length() -> None:
 
 
 def test_loaders_read_their_own_slice(encoded: Rows) -> None:
-    module = TextDataModule(encoded, batch=16, seed=1, eval_batch=7)
+    module = TextDataModule(encoded, batch=16, seed=1)
     sizes = {
         "train": [len(b["labels"]) for b in module.train_dataloader()],
         "val": [len(b["labels"]) for b in module.val_dataloader()],
     }
     assert {k: (sum(v), max(v)) for k, v in sizes.items()} == {
-        "train": (180, 16), "val": (20, 7),
+        "train": (180, 16), "val": (20, 20),
     }  # fmt: skip
     assert all(b["input_ids"][:, 1].eq(A).all() for b in module.train_dataloader())
     assert all(b["input_ids"][:, 1].eq(A + 1).all() for b in module.val_dataloader())
 
 
 def test_train_batches_have_few_widths(encoded: Rows) -> None:
-    few = TextDataModule(encoded, batch=4, seed=1, eval_batch=3)  # rows of 3 to 22 tokens
+    few = TextDataModule(encoded, batch=4, seed=1)  # rows of 3 to 22 tokens
     masks = [b["attention_mask"] for b in few.train_dataloader()]
     # In steps of four, but never wider than the longest row: it may be as long as positions reach.
     assert {m.shape[1] for m in masks} == {4, 8, 12, 16, 20, 22}
     assert all(m.shape[1] - int(m.sum(1).max()) < 4 for m in masks)
-    assert min(b["input_ids"].shape[1] for b in few.val_dataloader()) == 6
 
 
 def test_attribution_draws_from_train_only(encoded: Rows) -> None:
-    module = TextDataModule(encoded, batch=16, seed=1)
-    batches = module.attribution_batches(50, 16, seed=3)
+    batches = draw_batches(encoded, 50, 16, seed=3)
     assert [len(b["labels"]) for b in batches] == [16, 16, 16, 2]
     assert all(b["input_ids"][:, 1].eq(A).all() for b in batches)
-    again = module.attribution_batches(50, 16, seed=3)
+    again = draw_batches(encoded, 50, 16, seed=3)
     assert all(
         torch.equal(a["input_ids"], b["input_ids"]) for a, b in zip(batches, again, strict=True)
     )
-    lengths = [
-        b["attention_mask"].sum(1) for b in (*batches, *module.attribution_batches(50, 16, 4))
-    ]
+    lengths = [b["attention_mask"].sum(1) for b in (*batches, *draw_batches(encoded, 50, 16, 4))]
     assert torch.cat(lengths[:4]).tolist() != torch.cat(lengths[4:]).tolist()
-    assert sum(len(b["labels"]) for b in module.attribution_batches(999, 64, 3)) == 180
+    assert sum(len(b["labels"]) for b in draw_batches(encoded, 999, 64, 3)) == 180
 
 
 def test_a_tokenizer_without_padding_is_refused(encoded: Rows) -> None:
     bare = PreTrainedTokenizerFast(tokenizer_object=encoded.tokenizer.backend_tokenizer)
     with pytest.raises(DataError):
-        TextDataModule(replace(encoded, tokenizer=bare), 16, 1)
+        encode(encoded, bare, 16)
 
 
 def test_answers_to_the_train_rows_come_in_their_order(encoded: Rows) -> None:
-    module = TextDataModule(encoded, batch=16, seed=1, eval_batch=7)
-
     def lengths(batch: dict[str, torch.Tensor]) -> torch.Tensor:
         return batch["attention_mask"].sum(1, keepdim=True).float()
 
-    found = module.of_rows(lengths, "lengths")
+    def question(model: Any, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
+        return lengths(inputs)
+
+    model: Any = torch.nn.Identity()
+    found = ask(TrainerConfig("cpu"), model, encoded, encoded.train, question, "lengths")
     assert found[:, 0].tolist() == [len(row["input_ids"]) for row in encoded.train]
     taught = TextDataModule(encoded, batch=16, seed=1, teacher=found)
     for batch in taught.train_dataloader():
@@ -126,4 +126,3 @@ def test_an_epoch_has_a_version_of_every_row(encoded: Rows) -> None:
     assert sorted((taught % 1000).tolist()) == list(range(rows))
     assert torch.bincount(taught // 1000).min() > rows / 5
     assert torch.equal(labels == UNLABELLED, taught >= 1000)
-    assert len(module.of_rows(lambda batch: batch["input_ids"][:, :1], "ids")) == 3 * rows

@@ -5,13 +5,12 @@ reproducible order.
 """
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 
 import lightning as L
 import numpy as np
-import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
 from transformers import PreTrainedTokenizerBase
@@ -19,7 +18,6 @@ from transformers import PreTrainedTokenizerBase
 from skip_exp.data.batches import (
     Batch,
     Row,
-    answer_all,
     batch_by_length,
     collate,
     count_tokens,
@@ -28,10 +26,10 @@ from skip_exp.data.batches import (
 )
 from skip_exp.data.rows import Rows, get_labels, get_texts
 from skip_exp.errors import ConfigError, DataError
-from skip_exp.utils import console
 
 log = logging.getLogger(__name__)
 
+EVAL_BATCH = 64  # rows of a pass that trains nothing; passes run in order of length
 MANY_TRUNCATED = 0.1  # fraction of a split's rows: from here on it is a warning
 
 
@@ -42,7 +40,12 @@ def encode(rows: Rows, tokenizer: PreTrainedTokenizerBase, max_length: int) -> R
         tokenizer: a fast tokenizer.
         max_length: tokens per row, special tokens included. Longer rows are truncated, pairs
             longest-first; the log says how many.
+
+    Raises:
+        DataError: the tokenizer has no padding token.
     """
+    if tokenizer.pad_token_id is None:
+        raise DataError(f"tokenizer {tokenizer.name_or_path}: it has no padding token")
 
     def encoded(part: list[Row], name: str) -> list[Row]:
         tokens, truncated = tokenize(tokenizer, get_texts(part), max_length)
@@ -136,7 +139,6 @@ class TextDataModule(L.LightningDataModule):
     Args:
         batch: train rows per step.
         seed: seed of the train order.
-        eval_batch: rows per batch of other passes, which run in order of length.
         teacher: a teacher's logits of ``rows`` [len(rows), labels], or None.
         rows: what is trained on; None: the train rows.
         versions: of each text in ``rows``: first one of every text, then the next of every text.
@@ -147,7 +149,6 @@ class TextDataModule(L.LightningDataModule):
         encoded: Rows,
         batch: int,
         seed: int,
-        eval_batch: int = 64,
         teacher: Tensor | None = None,
         rows: Sequence[Row] | None = None,
         versions: int = 1,
@@ -159,11 +160,7 @@ class TextDataModule(L.LightningDataModule):
         self.encoded = encoded
         self.batch = batch
         self.seed = seed
-        self.eval_batch = eval_batch
-        pad = encoded.tokenizer.pad_token_id
-        if pad is None:
-            raise DataError(f"tokenizer {encoded.tokenizer.name_or_path}: it has no padding token")
-        self._collate = partial(collate, pad_id=pad)
+        self._collate = partial(collate, pad_id=encoded.tokenizer.pad_token_id)
 
     def train_dataloader(self) -> DataLoader[Row]:
         rows = list(self.rows)
@@ -177,24 +174,12 @@ class TextDataModule(L.LightningDataModule):
     def val_dataloader(self) -> DataLoader[Row]:
         ordered = [self.encoded.select[i] for i in order_by_length(self.encoded.select)]
         # A list is a map-style data set.
-        return DataLoader(ordered, self.eval_batch, collate_fn=self._collate)  # type: ignore[arg-type]
+        return DataLoader(ordered, EVAL_BATCH, collate_fn=self._collate)  # type: ignore[arg-type]
 
-    def of_rows(self, model: Callable[[Batch], Tensor], what: str) -> Tensor:
-        """``model(batch)`` [n, ...] for all rows, in their order, on the CPU.
 
-        Args:
-            what: title of the progress bar.
-        """
-        batches = batch_by_length(self.rows, self.eval_batch)
-        shown = console.bar(len(batches), what, batches)
-        answers = answer_all(self.rows, shown, lambda rows: model(self._collate(rows)))
-        # A single copy at the end: a copy per batch would synchronize with the GPU each time.
-        return torch.stack(answers).cpu()
-
-    def attribution_batches(self, samples: int, batch: int, seed: int) -> list[Batch]:
-        """Batches of ``samples`` random train rows (without replacement), sorted by length."""
-        rows = self.encoded.train
-        drawn = np.random.default_rng(seed).permutation(len(rows))[:samples]
-        chosen = [rows[i] for i in drawn]
-        parts = batch_by_length(chosen, batch)
-        return [self._collate([chosen[i] for i in part]) for part in parts]
+def draw_batches(data: Rows, samples: int, batch: int, seed: int) -> list[Batch]:
+    """Batches of ``samples`` random train rows (without replacement), sorted by length."""
+    drawn = np.random.default_rng(seed).permutation(len(data.train))[:samples]
+    chosen, pad_id = [data.train[i] for i in drawn], data.tokenizer.pad_token_id
+    parts = batch_by_length(chosen, batch)
+    return [collate([chosen[i] for i in part], pad_id) for part in parts]

@@ -16,8 +16,8 @@ from skip_exp.cache.store import JOB_STAGE, Entry, Keyed, stage_key
 from skip_exp.callbacks.fit import Curves, KeepLast, mark_kept, replay
 from skip_exp.config.groups import RetuneConfig, TrainConfig, TuneConfig
 from skip_exp.config.schema import PromptConfig, TrainerConfig
-from skip_exp.data.batches import Batch, Row
-from skip_exp.data.module import TextDataModule
+from skip_exp.data.batches import Batch, Row, answer_all, batch_by_length, collate
+from skip_exp.data.module import EVAL_BATCH, TextDataModule
 from skip_exp.data.rows import Rows, get_labels
 from skip_exp.errors import ConfigError
 from skip_exp.models.readouts import HeadReadout
@@ -28,6 +28,7 @@ from skip_exp.phases.build import Start, build_model, phase_seed
 from skip_exp.phases.job import Job
 from skip_exp.training import trainer as trainers
 from skip_exp.training.module import PromptTuner, fit_linear
+from skip_exp.utils import console
 
 log = logging.getLogger(__name__)
 
@@ -146,8 +147,8 @@ def ask_teacher(
     trainer: TrainerConfig, *, dense: SoftPromptModel, data: Rows, texts: list[Row]
 ) -> Entry:
     """The dense model's logits of the texts [rows, labels], computed once for all ratios."""
-    rows = TextDataModule(data, 1, 0, rows=texts)
-    return Entry({"logits": ask(trainer, dense, rows, lambda model, x: model(**x), "teacher")})
+    logits = ask(trainer, dense, data, texts, lambda model, inputs: model(**inputs), "teacher")
+    return Entry({"logits": logits})
 
 
 def fit(
@@ -209,7 +210,7 @@ def start_readout(
             model(**inputs)
         return seen[0]
 
-    inputs = ask(trainer, model, TextDataModule(data, 1, 0), read, "head")
+    inputs = ask(trainer, model, data, data.train, read, "head")
     if not inputs.isfinite().all():
         raise ConfigError("backbone.path", path, "answers nan or inf; take undamaged weights")
     labels = torch.tensor(get_labels(data.train))
@@ -232,11 +233,12 @@ def log_kept(metric: str, epoch: int, epochs: int, score: float, how: str = "kep
 def ask(
     trainer: TrainerConfig,
     model: SoftPromptModel,
-    rows: TextDataModule,
+    data: Rows,
+    rows: Sequence[Row],
     question: Callable[[SoftPromptModel, Batch], Tensor],
     what: str,
 ) -> Tensor:
-    """``question(model, inputs)`` for all rows, concatenated in their order, on the CPU.
+    """``question(model, inputs)`` [n, ...] for ``rows`` of ``data``, in their order, on the CPU.
 
     Args:
         what: title of the progress bar.
@@ -244,14 +246,18 @@ def ask(
     device = trainers.root_device(trainer)
     model = model.to(device).eval()
 
+    batches = batch_by_length(rows, EVAL_BATCH)
+
     @torch.inference_mode()
-    def answer(batch: Batch) -> Tensor:
+    def answer(part: list[Row]) -> Tensor:
+        batch = collate(part, data.tokenizer.pad_token_id)
         on_device = {name: t.to(device) for name, t in batch.items() if name != "labels"}
         return question(model, on_device)
 
-    answers = rows.of_rows(answer, what)
+    answers = answer_all(rows, console.bar(len(batches), what, batches), answer)
     model.to("cpu")  # where all models are between two passes: they share weights
-    return answers
+    # A single copy at the end: a copy per batch would synchronize with the GPU each time.
+    return torch.stack(answers).cpu()
 
 
 def count_epochs(settings: TrainConfig, rows: int) -> int:

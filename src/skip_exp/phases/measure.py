@@ -17,7 +17,6 @@ from torch import Tensor
 from skip_exp.cache.store import Entry, Keyed
 from skip_exp.config.schema import BenchmarkConfig, TrainerConfig
 from skip_exp.data.batches import Row
-from skip_exp.data.module import TextDataModule
 from skip_exp.data.rows import Rows, get_labels
 from skip_exp.models.readouts import ClassifierReadout, HeadReadout, Readout
 from skip_exp.models.soft_prompt import SoftPromptModel
@@ -65,8 +64,7 @@ def score_model(trainer: TrainerConfig, *, model: SoftPromptModel, data: Rows) -
     spec, outcome = data.spec, data.spec.outcome
 
     def answer(rows: list[Row]) -> Tensor:
-        texts = TextDataModule(data, 1, 0, rows=rows)
-        return ask(trainer, model, texts, lambda model, inputs: model(**inputs), "scoring")
+        return ask(trainer, model, data, rows, lambda model, inputs: model(**inputs), "scoring")
 
     logits = {"select": answer(data.select)}
     answers, shift = (logits["select"].numpy(), np.array(get_labels(data.select))), list[float]()

@@ -17,7 +17,7 @@ from skip_exp.cache.version import digest, part_code, room_code
 from skip_exp.callbacks.between import AttributionCallback, Method, PruningCallback
 from skip_exp.config.groups import MISSED, PruneConfig
 from skip_exp.config.schema import BenchmarkConfig, TrainerConfig
-from skip_exp.data.module import TextDataModule
+from skip_exp.data.module import draw_batches
 from skip_exp.data.rows import Rows
 from skip_exp.errors import ConfigError
 from skip_exp.models.family import Keep, Relevance, Site
@@ -67,8 +67,7 @@ def score_neurons(
     seed: int,
 ) -> Entry:
     """The scores of a method on so many train rows, drawn by the seed."""
-    rows = TextDataModule(data, BATCH, seed)
-    callback = AttributionCallback(method, rows.attribution_batches(samples, BATCH, seed))
+    callback = AttributionCallback(method, draw_batches(data, samples, BATCH, seed))
     L.seed_everything(seed, verbose=False)  # a custom method may draw at random
     act_between(trainer, dense, callback)
     return Entry({str(site): scores for site, scores in callback.relevance.items()})
