@@ -29,9 +29,10 @@ run: $(STAMP) ## prune at three ratios and show the table (ARGS=... for another 
 test: $(STAMP) ## fast tests
 	@OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist worksteal -m "not slow"
 
-# Names its files, because collecting all of them takes longer than running the core.
+# Names its files, because collecting all of them takes longer than running the core; in one
+# process, because importing torch a second time takes as long as well.
 test-core: $(STAMP) ## the method itself, in half a minute: surgery, attribution, one small job
-	@OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 -m "core and not slow" \
+	@OMP_NUM_THREADS=1 $(PY) -m pytest -m "core and not slow" \
 	  tests/attribution tests/callbacks/test_between.py tests/data/test_rows.py \
 	  tests/models/test_exactness.py tests/models/test_lora.py tests/pruning tests/test_pipeline.py
 
