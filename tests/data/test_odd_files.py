@@ -99,7 +99,7 @@ FINE: dict[str, tuple[Cells, list[str], int, str | None]] = {
     "missing labels": ([*GOOD, ("no", None), ("none", "")], [DROP], 40, "2 bad rows"),
     "two labels": ([*GOOD, ("text 0", "good"), ("text 1", "good")], [], 42, "2 texts"),
     "a class of one row": ([*GOOD, ("alone", "odd")], [], 41, "odd"),
-    "joined labels": ([*GOOD, *JOINED], [], 60, "task.kind=many_labels"),
+    "joined labels": ([*GOOD, *JOINED], [], 60, None),
     "one number twice": ([(t, {"bad": "1.5", "good": "1.50"}[x]) for t, x in GOOD], [], 40, None),
     "a truth twice": ([(t, {"bad": "TRUE", "good": "1"}[x]) for t, x in GOOD], [], 40, None),
     "newlines and emoji": ([*GOOD, ("a\n\nb;\tc", "bad"), ("\U0001f600", "good")], [], 42, None),
