@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from hydra._internal import config_loader_impl
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
-from hydra._internal.defaults_list import DefaultsList
+from hydra._internal.defaults_list import DefaultsList, Overrides
 from omegaconf import DictConfig
 
 CREATE = config_loader_impl.create_defaults_list
@@ -29,12 +29,10 @@ def create_defaults_list(
     repo: Any, config_name: Any, overrides_list: Any, prepend_hydra: bool, skip_missing: bool
 ) -> DefaultsList:
     """As Hydra's function of this name."""
-    groups, values = [], []
-    for each in overrides_list:
-        if each.is_sweep_override():
-            continue
-        is_group = repo.group_exists(each.key_or_group) and not isinstance(each.value(), dict)
-        (groups if is_group else values).append(each)
+    values = Overrides(repo, overrides_list).config_overrides
+    others = {id(each) for each in overrides_list if each.is_sweep_override()}
+    others |= {id(each) for each in values}
+    groups = [each for each in overrides_list if id(each) not in others]
     folders = [Path(each.path) for each in repo.get_sources() if each.scheme() == "file"]
     files = [path for folder in folders for path in sorted(folder.rglob("*.yaml"))]
     states = [(str(path), path.stat().st_mtime_ns) for path in files]
