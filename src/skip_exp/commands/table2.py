@@ -80,19 +80,15 @@ def plan(profile: str, overrides: Sequence[str]) -> Plan:
         SkipError: an override does not compose.
     """
     reachable = hub.hub_reachable()
-    why = "the model hub can be reached" if reachable else "the model hub cannot be reached"
     if profile == "auto":
         profile = "paper" if reachable else "offline"
-    else:
-        why = f"chosen by --profile; {why}"
-    name, source, where = SWEEPS[profile], "hub", "data: hub"
+    name, source = SWEEPS[profile], "hub"
     if profile == "offline":
         tasks, folder = swept(name, overrides)["task"], os.environ.get("SKIP_EXP_DATA")
         if folder and all((Path(folder) / task).is_dir() for task in tasks):
-            source, where = "local", "data: local folder"
+            source = "local"
         elif not (reachable or all(is_cached(task, overrides, name) for task in tasks)):
             name, source = REHEARSAL_SWEEP, "embedded"
-            where = "data: embedded, because SKIP_EXP_DATA is not set or lacks a task"
     values = swept(name, overrides)
     given = [*overrides, f"data.source={source}"]
     first = f"+task={values['task'][0]}"
@@ -102,7 +98,7 @@ def plan(profile: str, overrides: Sequence[str]) -> Plan:
         backbones=values["backbone"],
         ratios=[round(float(ratio), DIGITS) for ratio in values["prune.ratio"]],
         seeds=[int(seed) for seed in values["seed"]],
-        about=f"Profile {profile}, recipe {recipe_of(name, overrides)}: {why}; {where}",
+        about=f"Profile {profile}, recipe {recipe_of(name, overrides)}; data: {source}",
         is_rehearsal=source == "embedded",
         name=name,
         overrides=given,

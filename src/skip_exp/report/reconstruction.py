@@ -33,7 +33,7 @@ class Plan:
     """A sweep and the cells of its table: backbones and ratios down, tasks across.
 
     Attributes:
-        about: why it is this sweep.
+        about: its profile, recipe and data.
         name: of its file.
         overrides: what its jobs are given beside the file.
     """
