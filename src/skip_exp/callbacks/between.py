@@ -27,7 +27,7 @@ from skip_exp.utils import console
 Method = Callable[[SoftPromptModel, list[Batch]], Relevance]
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class AttributionCallback(Callback):
     """Scores every neuron of the module's model.
 
@@ -62,7 +62,7 @@ class AttributionCallback(Callback):
         self.relevance = check_relevance(found, site_sizes(shapes_of(model)))
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class PruningCallback(Callback):
     """Replaces the module's model by a smaller one; the larger one is not modified.
 
