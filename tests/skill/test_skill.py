@@ -72,7 +72,8 @@ def test_any_number_of_texts_in_any_order(tiny: Saved, monkeypatch: pytest.Monke
     many = TEXTS * 4 + ["", "w3 " * 60]  # nothing, and more than max_length
     one_by_one = [skill.predict([text])[0]["probabilities"]["positive"] for text in many]
     for tokens in (1, 30, 100_000):
-        found = skill.predict(many, batch_tokens=tokens)
+        monkeypatch.setattr(Skill, "batch_tokens", tokens)
+        found = skill.predict(many)
         assert [a["probabilities"]["positive"] for a in found] == pytest.approx(
             one_by_one, abs=1e-5
         )

@@ -69,7 +69,7 @@ class Classifier(ABC):
 
     @property
     def batch_tokens(self) -> int:
-        """Tokens of a batch, padding included, where a call names no number."""
+        """Tokens of a batch, padding included."""
         return TOKENS_PER_BATCH
 
     @abstractmethod
@@ -80,49 +80,33 @@ class Classifier(ABC):
     def answer(self, rows: list[Row]) -> list[list[float]]:
         """Probabilities of every label, for every row of a batch. Raises SkipError."""
 
-    def probabilities(
-        self, texts: list[list[str]], batch_tokens: int | None = None
-    ) -> list[list[float]]:
+    def probabilities(self, texts: list[list[str]]) -> list[list[float]]:
         """Probabilities of every label, for every text or pair in order. Raises SkipError."""
         if not texts:
             return []
         rows = self.encode(texts)
-        batches = batch_by_length(rows, tokens=batch_tokens or self.batch_tokens)
+        batches = batch_by_length(rows, tokens=self.batch_tokens)
         answers = answer_all(rows, batches, self.answer)
         if not all(map(isfinite, chain.from_iterable(answers))):
             raise SkipError("an answer is not finite: weights or tokenizer are damaged")
         return answers
 
-    def predict(
-        self,
-        examples: Iterable[Example],
-        batch_tokens: int | None = None,
-        *,
-        reject: float = 0.0,
-    ) -> list[Prediction]:
+    def predict(self, examples: Iterable[Example], *, reject: float = 0.0) -> list[Prediction]:
         """Labels and probabilities of any number of examples, in order.
 
         Several threads may call one skill, or skills of one backbone, at once.
 
         Args:
             examples: texts, pairs of texts, or mappings or a data frame with the task's columns.
-            batch_tokens: batch size in tokens, padding included; None: as many as suit the model.
-                Examples run in order of length.
             reject: the label is None where the largest probability is below this.
 
         Raises:
             SkipError: an example does not fit the task; no answer is returned. Or ``reject`` is no
                 probability.
         """
-        return list(self.stream(examples, batch_tokens, reject=reject))
+        return list(self.stream(examples, reject=reject))
 
-    def stream(
-        self,
-        examples: Iterable[Example],
-        batch_tokens: int | None = None,
-        *,
-        reject: float = 0.0,
-    ) -> Iterator[Prediction]:
+    def stream(self, examples: Iterable[Example], *, reject: float = 0.0) -> Iterator[Prediction]:
         """:meth:`predict` one by one, with at most ``CHUNK`` examples in memory.
 
         The chunks before a refused example are answered.
@@ -135,15 +119,13 @@ class Classifier(ABC):
             there = [name for name in columns_of(self.about.text) if name in table.columns]
             check_columns(list(table.columns), there, "the data frame")  # none of them twice
             examples = table.to_dict("records")
-        return self._stream(examples, batch_tokens, reject)
+        return self._stream(examples, reject)
 
-    def _stream(
-        self, examples: Iterable[Example], batch_tokens: int | None, reject: float
-    ) -> Iterator[Prediction]:
+    def _stream(self, examples: Iterable[Example], reject: float) -> Iterator[Prediction]:
         about = self.about
         texts = (example_texts(about, x, n) for n, x in enumerate(examples, 1))
         while chunk := list(islice(texts, CHUNK)):
-            for row in self.probabilities(chunk, batch_tokens):
+            for row in self.probabilities(chunk):
                 given: Any = about.outcome.answer(about.labels, row, about.threshold, reject)
                 yield given | {"probabilities": dict(zip(about.labels, row, strict=True))}
 
