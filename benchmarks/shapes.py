@@ -113,8 +113,13 @@ def list_models(name: str, ratios: Sequence[float]) -> dict[str, SoftPromptModel
     for count in LAYERS.get(name, ()):
         fewer = copy.deepcopy(SHAPES[name])
         fewer.num_hidden_layers = count
-        models[f"{count} layers"] = build(fewer)
+        models[name_first(count)] = build(fewer)
     return models
+
+
+def name_first(layers: int) -> str:
+    """The name of a model of the first layers alone."""
+    return "first layer" if layers == 1 else f"first {layers} layers"
 
 
 def list_calls(
