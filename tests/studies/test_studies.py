@@ -10,7 +10,7 @@ from hydra import compose, initialize_config_dir
 from skip_exp.cache.version import digest
 from skip_exp.config import schema
 from skip_exp.report.tables import pipe_rows
-from studies import evidence, halves
+from studies import evidence, frontier, halves
 
 
 def test_the_table_has_a_mean_per_group() -> None:
@@ -57,6 +57,7 @@ def test_the_page_shows_the_rows_of_the_file() -> None:
     for name in ("skip", "strong"):
         rows = pd.read_csv(evidence.RESULTS / f"{name}.csv")
         assert pipe_rows(evidence.table(rows[rows["backbone"] == "minilm"])) in page
+    assert pipe_rows(frontier.table()) in page
 
 
 def test_a_confirmation_needs_the_frozen_recipe(
@@ -93,3 +94,9 @@ def test_every_task_composes() -> None:
         for task in SWEEPS.glob("task/*.yaml"):
             cfg = compose("config", [search, f"+task={task.stem}", "output_dir=."])
             assert cfg.task.name == task.stem
+
+
+def test_first_layers_alone_are_told_from_cuts_in_fewer_layers() -> None:
+    nothing = float("nan")
+    names = [frontier.name_form(*each) for each in ((0, nothing), (0.9, 3), (0.667, 2), (0.834, 1))]
+    assert names == ["uncut", "90 % cut, 3 layers", "first 2 layers", "first layer"]
