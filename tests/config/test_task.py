@@ -98,7 +98,7 @@ def test_what_yaml_reads_as_no_text_must_stand_in_quotes(
 
 
 FOLDER = schema.conf_dir().parent / "sweeps" / "wandb"
-SWEEP = yaml.safe_load((FOLDER / "recipe.yaml").read_text())
+SWEEP = yaml.safe_load((FOLDER / "recipe.yml").read_text())
 
 
 def ends(parameter: dict[str, Any]) -> list[Any]:
@@ -109,7 +109,7 @@ def ends(parameter: dict[str, Any]) -> list[Any]:
 
 @pytest.mark.parametrize("end", [0, 1])
 def test_an_agents_command_is_a_job(end: int) -> None:
-    assert [path.name for path in FOLDER.glob("*.yaml")] == ["recipe.yaml"]
+    assert [path.name for path in FOLDER.iterdir()] == ["recipe.yml"]
     chosen = {name: ends(values)[end] for name, values in SWEEP["parameters"].items()}
     args = utils.create_sweep_command_args({"args": {k: {"value": v} for k, v in chosen.items()}})
     *command, last = utils.create_sweep_command(SWEEP["command"])
