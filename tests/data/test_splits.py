@@ -135,6 +135,7 @@ def test_groups_that_share_a_text_are_one_unit() -> None:
     assert join_rows("abcd", None) == "abcd"
     assert join_rows("abac", "xyzz") == [0, 1, 0, 0]
     assert join_rows("abcd", "xyxz") == [0, 1, 0, 2]
+    assert join_rows([], []) == []
 
 
 def test_groups_that_are_labels_are_refused(tmp_path: Path) -> None:

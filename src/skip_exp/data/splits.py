@@ -31,7 +31,7 @@ def join_rows(texts: Sequence[Hashable], groups: Sequence[Hashable] | None) -> S
         (nodes.setdefault(("text", text), len(nodes)), nodes.setdefault(("group", of), len(nodes)))
         for text, of in zip(texts, groups, strict=True)
     ]
-    edges = np.ones(len(ends)), np.array(ends).T
+    edges = np.ones(len(ends)), np.array(ends, int).reshape(-1, 2).T
     _, unit = connected_components(coo_array(edges, shape=(len(nodes), len(nodes))))
     return [int(unit[text]) for text, _ in ends]
 
