@@ -6,6 +6,7 @@ import os
 import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -273,6 +274,12 @@ def record_failure(folder: Path | str, cfg: Mapping[str, Any]) -> Iterator[None]
         raise
     finally:
         console.close_run(error)
+
+
+def run_recorded(run: Callable[[Any], Any], cfg: Any) -> Any:
+    """``run(cfg)`` of a job's configuration, under :func:`record_failure`."""
+    with record_failure(cfg.output_dir, asdict(cfg)):
+        return run(cfg)
 
 
 def load(paths: Path | str | Iterable[Path | str]) -> list[Result]:

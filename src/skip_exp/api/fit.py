@@ -3,8 +3,8 @@
 import logging
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from threading import RLock
 from typing import Any
@@ -127,11 +127,7 @@ def run(cfg: DictConfig, task: Mapping[str, Any], settings: Sequence[str], root:
             with console.shown():
                 log.info(console.LOADING)
         pipeline = console.import_slow(console.PIPELINE)  # not for what is refused
-
-        def run_one(each: Config) -> Any:
-            with results.record_failure(each.output_dir, asdict(each)):
-                return pipeline.run(each)
-
+        run_one = partial(results.run_recorded, pipeline.run)
         with console.shown(folder / LOG_FILE), console.keep_state():
             console.quiet_lightning()
             if "experiment" not in given:

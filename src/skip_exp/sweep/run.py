@@ -11,7 +11,7 @@ import sys
 import time
 import warnings
 from collections.abc import Sequence
-from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -74,11 +74,7 @@ def run_composed(cfg: Config) -> None:
         return
     from skip_exp.within.run import find  # scikit-learn: not for a single job
 
-    def run_one(each: Config) -> Any:
-        with results.record_failure(each.output_dir, asdict(each)):
-            return pipeline.run(each)
-
-    find(cfg, run_one)
+    find(cfg, partial(results.run_recorded, pipeline.run))
 
 
 def read_objectives(cfg: DictConfig, has_failed: bool = False) -> float | tuple[float, ...] | None:
