@@ -3,13 +3,14 @@
     python -m studies.evidence --tasks sst2 cola --seeds 1
     python -m studies.evidence --recipe strong --tasks cr --seeds 1 2 --ratios 0.7 0.9
     python -m studies.evidence --recipe strong --ratios 0.834 --layers 1    # distilled first layer
+    python -m studies.evidence --recipe strong --tasks cr --train-rows 100
     python -m studies.evidence --recipe strong --freeze    # then commit results/strong.json
     python -m studies.evidence --recipe strong --table
 
 Choices are made on the selection slices of development tasks. A confirmation task runs only where
 the settings are those of the committed ``results/RECIPE.json``, and the work tree is clean. Every
-job adds its row to ``results/RECIPE.csv``, with ``--layers`` to ``layers.csv`` beside it. Data is
-read from the folder in SKIP_EXP_DATA.
+job adds its row to ``results/RECIPE.csv``, with ``--layers`` to ``layers.csv`` and with
+``--train-rows`` to ``few.csv`` beside it. Data is read from the folder in SKIP_EXP_DATA.
 """
 
 import argparse
@@ -56,7 +57,7 @@ BACKBONES = ("minilm", "roberta_mini", "t5_mini")
 GROUPS = ("prompt", "tune", "attribution", "prune", "retune")  # what a recipe is
 LAYERS = "config/prune.layers"
 COLUMNS = (
-    *("job_id", "task", "backbone", "seed", "ratio", LAYERS, "metric"),
+    *("job_id", "task", "backbone", "seed", "ratio", LAYERS, "train_rows", "metric"),
     *("metric/dense", "metric/pruned", "metric/final", "select/dense", "select/final"),
     *("params/block_pruned", "params/all_pruned", "flops/ratio", "majority"),
     *("seconds/total", "git_commit", "finished"),
@@ -81,7 +82,7 @@ def main() -> int:
         return 0
     if set(asked.tasks) & set(CONFIRMATION):
         check_frozen(asked.recipe)
-    name = "layers" if asked.layers else asked.recipe
+    name = "layers" if asked.layers else "few" if asked.train_rows else asked.recipe
     for seed in asked.seeds:
         for task in asked.tasks:
             run(task, seed, asked, asked.out / name)
@@ -104,6 +105,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--rows", type=Path, help="file of the rows")
     made.add_argument("--ratios", nargs="+", type=float, help="fewer than all")
     made.add_argument("--layers", type=int, help="prune.layers of every job")
+    made.add_argument("--train-rows", type=int, help="data.train_rows of every job")
     made.add_argument("--freeze", action="store_true", help="write RECIPE.json")
     made.add_argument("--table", action="store_true", help="print the rows as a table")
     return made
@@ -131,8 +133,10 @@ def check_frozen(name: str) -> None:
 def run(task: str, seed: int, asked: argparse.Namespace, out: Path) -> None:
     """One job per ratio; all share the dense model."""
     recipe, backbone = asked.recipe, asked.backbone
-    layers = [f"prune.layers={asked.layers}"] if asked.layers else []
-    name = f"{backbone}-{task}-{seed}" + (f"-{asked.layers}" if asked.layers else "")
+    limits = {"prune.layers": asked.layers, "data.train_rows": asked.train_rows}
+    limits = {key: limit for key, limit in limits.items() if limit}
+    own = [f"{key}={limit}" for key, limit in limits.items()]
+    name = "-".join([backbone, task, *map(str, [seed, *limits.values()])])
     ratios = ",".join(map(str, asked.ratios or RECIPES[recipe]))
     argv = [
         *(sys.executable, "-m", "skip_exp", "--config-dir", str(CONF)),
@@ -140,7 +144,7 @@ def run(task: str, seed: int, asked: argparse.Namespace, out: Path) -> None:
         *([] if task in APART else [f"+task={task}"]),
         *(f"experiment={recipe}", f"backbone={backbone}", *HEADS.get((backbone, task), [])),
         *(f"seed={seed}", f"prune.ratio={ratios}", "-m"),
-        *layers,
+        *own,
         *("benchmark.enabled=false", "logger=none", "trainer.accelerator=cpu"),
         *(f"hydra.sweep.dir={out / name}", f"cache.dir={asked.out / recipe / 'cache'}"),
     ]
@@ -152,7 +156,7 @@ def add(out: Path, path: Path) -> None:
     found = frame.load([out]).reindex(columns=[*COLUMNS])
     found[SCORES] = 100 * found[SCORES]
     names = {"job_id": "job", "git_commit": "commit", LAYERS: "layers"}
-    found = found.rename(columns=names).round(3)
+    found = found.rename(columns=names).round(3).dropna(axis="columns", how="all")
     if path.is_file():
         found = pd.concat([pd.read_csv(path), found]).drop_duplicates("job", keep="first")
     found = found.sort_values(["backbone", "task", "seed", "ratio"])

@@ -68,7 +68,7 @@ class Place:
         cfg = self.config(*overrides, **groups)
         result: dict[str, Any] = dict(pipeline.run(cfg))
         assert result["status"] == "done" and not result["data_is_sample"]
-        assert result["ratio"] == 0.5 and 0.42 < result["ratio_reached"] <= 0.5
+        assert result["ratio"] == 0.5 and 0.42 < result["params"]["block_pruned"] <= 0.5
         tensors = load_file(Path(cfg.output_dir) / "skill/skill.safetensors")
         return result | {"tensors": tensors}
 

@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 
 from skip_exp import __version__
 from skip_exp.__main__ import COMMANDS, main
-from skip_exp.commands import results
+from skip_exp.commands import report
 from skip_exp.config.checks import import_part
 from skip_exp.config.schema import conf_dir
 from tests.conftest import Cli
@@ -38,7 +38,7 @@ def test_ctrl_c_ends_a_command_with_one_line(
     def pressed(*_: Any) -> int:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(results, "report", pressed)
+    monkeypatch.setattr(report, "main", pressed)
     monkeypatch.setattr(sys, "argv", ["skip-exp", "report", str(tmp_path)])
     assert main() == 130
     assert capsys.readouterr().err == "\nerror: interrupted\n"

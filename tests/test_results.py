@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 
-from skip_exp import results
 from skip_exp.config.schema import method_name
 from skip_exp.errors import SkipError
 from skip_exp.results import Latency, MainScores, Result, flatten, load, write, write_failed
@@ -89,11 +88,6 @@ def test_failed_result_tells_what_the_config_tells(tmp_path):
     }
     assert {key: found[key] for key in expected} == expected
     assert found["finished"] and found["versions"]["code"]
-    layers = [
-        results.from_config(CONFIG | {"backbone": {"name": "minilm", "layers": n}})
-        for n in (None, 1, 3)
-    ]
-    assert [each.backbone for each in layers] == ["minilm", "minilm[1 layer]", "minilm[3 layers]"]
 
 
 @pytest.mark.parametrize("value", ["auto", "abc", None, [0.5], "???"])

@@ -111,7 +111,7 @@ def run_phases(job: Job, clock: Clock) -> Entry:
         pruned, keep = prune(job.trainer, dense.value, relevance.value, settings, ratio, seed)
         log_reached(dense.value, pruned, keep, ratio)
     with clock("retune"):
-        final, epochs, timed_out = retune(job, dense, pruned, job.loggers)
+        final, epochs = retune(job, dense, pruned, job.loggers)
     with clock("test"):
         scored = test(job, dense, pruned, final)
         add_scores(job, result, scored)
@@ -125,5 +125,5 @@ def run_phases(job: Job, clock: Clock) -> Entry:
         final=final,
         keep=keep,
         scored=scored,
-        is_lasting=relevance.keep and is_quiet and not timed_out,
+        is_lasting=relevance.keep and is_quiet,
     )

@@ -17,7 +17,7 @@ from rich.filesize import decimal
 from skip_exp.cache.version import job_code, parts_code
 from skip_exp.config.checks import PARTS
 from skip_exp.config.compose import describe_failure
-from skip_exp.config.schema import backbone_label, method_name
+from skip_exp.config.schema import method_name
 from skip_exp.errors import INTERRUPTED, SkipError
 from skip_exp.utils import console, files
 from skip_exp.utils.machine import git_commit, list_versions
@@ -71,11 +71,7 @@ class Calibration(Part):
 
 
 class Params(Part):
-    """Parameters of the model; filled by the end of a job.
-
-    Before: of the dense model or, with ``backbone.layers``, of one on the whole backbone. The same
-    holds for ``flops`` and for ``dense_ms`` of the latency.
-    """
+    """Parameters of the dense model and of the final one; filled by the end of a job."""
 
     block_before: int | None = None  # weights and biases of attention and FFN linears in use
     block_after: int | None = None
@@ -137,7 +133,6 @@ class Result(Part):
     start: str | None = None  # the skill that tuning started from; None: a new prompt
     attribution: str | None = None  # name of the method; its options are in `config`
     ratio: float | None = None  # asked for, or found
-    ratio_reached: float | None = None
     precision: str | None = None  # of the trainers, `auto` resolved
     epochs: int | None = None  # of re-tuning, at most
     data_source: str | None = None  # local:<dir> | hub:<id> | embedded:<name>
@@ -186,12 +181,12 @@ def from_config(cfg: Mapping[str, Any], **fields: Any) -> Result:
     """
     known = {key: value for key, value in join_keys(cfg, ".").items() if value != "???"}
     get: Callable[[str], Any] = known.get
-    name, layers, ratio = get("backbone.name"), get("backbone.layers"), get("prune.ratio")
+    ratio = get("prune.ratio")
     parts = [str(get(key) or "") for key in PARTS]
     determined = {
         "sweep": get("sweep.id"),
         "task": get("task.name"),
-        "backbone": backbone_label(name, layers) if layers else name,
+        "backbone": get("backbone.name"),
         "seed": get("seed"),
         "attribution": method_name(get("attribution._target_")),
         "ratio": ratio if isinstance(ratio, int | float) else None,

@@ -21,7 +21,6 @@ import pandas as pd
 
 from skip_exp.errors import SkipError
 from skip_exp.utils import console
-from skip_exp.utils.console import Counted
 from studies.anatomy import measure, pictures, train
 from studies.anatomy.jobs import open_subjects
 
@@ -39,14 +38,14 @@ def main() -> None:
     try:
         opened = open_subjects(asked.folders, asked.rows)
         for part in asked.parts:
-            path, subjects = asked.out / f"{part}.csv", Counted(opened, part)
+            path = asked.out / f"{part}.csv"
             if part in measure.MEASURES:
                 settings = measure.Options(asked.ratio, asked.methods)
-                table = pd.DataFrame(measure.MEASURES[part](subjects, settings))
+                table = pd.DataFrame(measure.MEASURES[part](opened, settings))
                 table.to_csv(path, index=False, lineterminator="\n")
             else:
                 options = train.Options(asked.ratio, asked.methods, asked.retune_rows, asked.draws)
-                train.add_rows(train.TRAINED[part](subjects, options), path)
+                train.add_rows(train.TRAINED[part](opened, options), path)
     except SkipError as error:
         sys.exit(f"error: {error}")
 

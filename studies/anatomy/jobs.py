@@ -65,7 +65,7 @@ class Subject:
 
     @property
     def backbone(self) -> str:
-        return self.job.cfg.backbone.label
+        return self.job.cfg.backbone.name
 
     @property
     def seed(self) -> int:

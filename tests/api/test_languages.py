@@ -45,9 +45,9 @@ def backbone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_job_and_its_export(backbone: Path, tmp_path: Path) -> None:
     texts = [f"{text} {i}" for i in range(20) for text in TEXTS]
-    labels = ["good", "bad"] * 40
+    rows = [{"text": x, "label": y} for x, y in zip(texts, ["good", "bad"] * 40, strict=True)]
     overrides = [*OVERRIDES, f"backbone.path={backbone}"]
-    small = skip_exp.fit(texts, labels, ratio=0.5, output=tmp_path / "out", overrides=overrides)
+    small = skip_exp.fit(rows, ratio=0.5, output=tmp_path / "out", overrides=overrides)
     assert small.result["params"]["block_pruned"] > 0.4
     small.export(tmp_path / "hf")
     exported = AutoModelForSequenceClassification.from_pretrained(

@@ -50,7 +50,7 @@ def test_a_job_scores_all_labels(skill: Skill) -> None:
     assert result["metric"]["name"] == "f1_micro"
     assert result["metric"]["final"] > result["majority"]["f1_micro"] + 0.1  # it has learned
     assert result["calibration"]["threshold"] == skill.about.threshold
-    assert 0 < result["ratio_reached"] < 1
+    assert 0 < result["params"]["block_pruned"] < 1
     assert skill.folder is not None
     path = str(skill.folder.parent / "result.json")
     answers = pd.read_csv(skill.folder.parent / "predictions.csv.gz", keep_default_na=False)
@@ -85,8 +85,6 @@ def test_rows_are_evaluated_by_label(skill: Skill, tmp_path: Path, capsys: Any) 
     hits = sum(len({*true} & {*given}) for true, given in both)
     every = sum(len(true) + len(given) for true, given in both)
     assert found["f1_micro"] == pytest.approx(2 * hits / every)
-    lists = skill.evaluate([row["text"] for row in held], [row["labels"] for row in held])
-    assert lists["classes"] == found["classes"]
     file = tmp_path / "held.jsonl"
     file.write_text("".join(json.dumps(row) + "\n" for row in held))
     assert evaluate([str(skill.folder), str(file), "--errors", str(tmp_path / "e.csv")]) == 0

@@ -80,13 +80,15 @@ def test_what_is_answered_is_scored(
     texts, labels = ["a dull film", "warm", "the plot"], ["negative", "positive", "positive"]
     answers = skill.predict(texts)
     sure = sorted(max(answer["probabilities"].values()) for answer in answers)
-    found = skill.evaluate(texts, labels, reject=sure[1])
+    (column,) = skill.about.text
+    rows = [{column: x, "label": y} for x, y in zip(texts, labels, strict=True)]
+    found = skill.evaluate(rows, label="label", reject=sure[1])
     assert found["coverage"] == pytest.approx(2 / 3)
     kept = [i for i, a in enumerate(answers) if max(a["probabilities"].values()) >= sure[1]]
-    alone = skill.evaluate([texts[i] for i in kept], [labels[i] for i in kept])
+    alone = skill.evaluate([rows[i] for i in kept], label="label")
     assert found["answered"] == {name: alone[name] for name in ("accuracy", "f1_macro")}
-    assert found["accuracy"] == skill.evaluate(texts, labels)["accuracy"]
-    nothing = skill.evaluate(texts, labels, reject=1)
+    assert found["accuracy"] == skill.evaluate(rows, label="label")["accuracy"]
+    nothing = skill.evaluate(rows, label="label", reject=1)
     assert (nothing["coverage"], nothing["answered"]) == (0, {})
     file = tmp_path / "test.csv"
     file.write_text(ROWS)

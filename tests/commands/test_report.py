@@ -12,7 +12,7 @@ import wandb
 
 from skip_exp import results
 from skip_exp.commands import dashboard
-from skip_exp.commands.results import report as main
+from skip_exp.commands.report import main
 from skip_exp.errors import SkipError
 from tests.helpers.fakes import failed, grid, result, store
 

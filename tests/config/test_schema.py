@@ -112,7 +112,7 @@ def test_every_sweep_composes(sweep: Path) -> None:
 # --- recipes ------------------------------------------------------------------------------------
 
 ABSENT = {  # what a job may do without; nothing else is null
-    *("task.start", "tune.start", "backbone.layers"),
+    *("task.start", "tune.start"),
     *("prune.target_speedup", "prune.within", "prune.layers"),
     *("data.dir", "data.train_rows", "data.sep", "task.group", "sweep.id"),
     *("logger.project", "logger.entity", "logger.group", "logger.notes"),
@@ -253,7 +253,6 @@ prune.allocation=best
 prune.round_to=0
 prune.layers=0
 prune.target_speedup=0.5
-prune.target_speedup=2 backbone.layers=3
 prune.within=-1
 prune.within=nan
 prune.within=101
@@ -297,12 +296,10 @@ task.words=[yes]
 benchmark.repeats=0
 trainer.accelerator=tpu9
 logger.name=tb
-logger.mode=on
 backbone.name=org/model
 task.name=a/b
 task.labels=[no,'']
 task.text=[a,a]
-backbone.layers=0
 backbone.pooling=max
 backbone.family=gpt
 backbone.readout=mlm backbone=t5_mini
@@ -339,12 +336,6 @@ def test_label_names_are_the_default_words() -> None:
 def test_an_option_of_a_method_that_is_not_allowed_is_refused(key: str, value: Any) -> None:
     with pytest.raises(ConfigError, match=rf"^attribution\.options\.{key}={value}: "):
         config.AttributionConfig("skip_exp.attribution.fisher.scores", options={key: value})
-
-
-@pytest.mark.parametrize("name", ["devices", "max_epochs", "precision", "callbacks", "nope"])
-def test_what_a_fit_sets_itself_or_cannot_use_is_refused(name: str) -> None:
-    with pytest.raises(ConfigError, match=f"^trainer.extra={name}: "):
-        config.TrainerConfig(extra={name: 2})
 
 
 @pytest.mark.parametrize("given", ["metric/final", ["select/final", "nope"], 5])

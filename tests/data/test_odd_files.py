@@ -39,7 +39,7 @@ def lines(rows: Cells) -> bytes:
 
 def load(data: Any, root: Path, *overrides: str, **options: Any) -> Rows:
     """The rows of a job on ``data``, as `skip_exp.fit` reads them."""
-    task = describe(data, None, root, overrides=overrides, **options)
+    task = describe(data, root, overrides=overrides, **options)
     reading = to_object(compose_given(*overrides).data, DataConfig)
     return load_rows(to_object(task, TaskConfig), reading)
 

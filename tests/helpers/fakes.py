@@ -36,7 +36,6 @@ def result(
         "seed": seed,
         "attribution": attribution,
         "ratio": ratio,
-        "ratio_reached": ratio,
         "data_source": "local:/data",
         "n_eval": 870,
         "majority": {"accuracy": MAJORITY[task]},

@@ -18,7 +18,6 @@ def compose_given(*overrides: str) -> DictConfig:
 
 def describe(
     data: Any,
-    labels: Any,
     root: Path,
     *,
     text: Any = "text",
@@ -28,4 +27,4 @@ def describe(
 ) -> dict[str, Any]:
     """The config group ``task``; rows that are no file are written below ``root``."""
     cfg = compose_given(*overrides)
-    return describe_task(read_given(data, labels, text, label, validation, cfg), cfg, root)
+    return describe_task(read_given(data, text, label, validation, cfg), cfg, root)

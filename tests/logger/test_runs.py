@@ -8,7 +8,6 @@ import pytest
 import wandb
 
 from skip_exp.config import schema
-from skip_exp.errors import SkipError
 from skip_exp.logger import runs
 from tests.helpers.toy import composed
 
@@ -30,25 +29,19 @@ def job(*overrides: str) -> schema.Config:
 
 
 @pytest.mark.parametrize(
-    ("asked", "theirs", "has_key", "expected"),
+    ("theirs", "has_key", "expected"),
     [
-        *(("auto", "online", True, "online"), ("auto", "online", False, "offline")),
-        *(("auto", "offline", True, "offline"), ("auto", "disabled", False, "disabled")),
-        *(("offline", "online", True, "offline"), ("online", "disabled", False, "online")),
+        *(("online", True, "online"), ("online", False, "offline")),
+        *(("offline", True, "offline"), ("disabled", False, "disabled")),
     ],
 )
-def test_auto_is_what_the_user_set_and_online_only_with_a_key(
-    monkeypatch: pytest.MonkeyPatch, asked: str, theirs: str, has_key: bool, expected: str
+def test_the_mode_is_what_the_user_set_and_online_only_with_a_key(
+    monkeypatch: pytest.MonkeyPatch, theirs: str, has_key: bool, expected: str
 ) -> None:
     settings = SimpleNamespace(settings=SimpleNamespace(mode=theirs))
     monkeypatch.setattr(wandb, "setup", lambda: settings)
     monkeypatch.setattr(wandb, "login", lambda **_: has_key)
-    assert runs.find_mode(asked) == expected
-
-
-def test_online_is_refused_without_a_key() -> None:
-    with pytest.raises(SkipError, match=r"^logger\.mode=online: "):
-        runs.open_run(job("logger.mode=online"))
+    assert runs.find_mode() == expected
 
 
 def test_the_project_of_the_environment_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -73,9 +66,10 @@ def test_a_run_of_the_callers_own_goes_on(tmp_path: Path) -> None:
 
 
 def test_a_killed_job_goes_on_with_its_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_MODE", "offline")
     note, ids = tmp_path / "key.run", []
     for _ in range(2):
-        ids.append(runs.open_run(job("logger.mode=offline"), note).id)
+        ids.append(runs.open_run(job(), note).id)
         runs.close("interrupted")
     assert ids == [note.read_text()] * 2
     assert runs.find_id(None) is None
@@ -95,7 +89,7 @@ def test_a_run_that_cannot_go_online_takes_another_id(
     given: list[str | None] = []
     real = wandb.init
     monkeypatch.setattr(wandb, "init", start)
-    monkeypatch.setattr(runs, "find_mode", lambda _: "online")
+    monkeypatch.setattr(runs, "find_mode", lambda: "online")
     assert runs.open_run(job(), tmp_path / "key.run").offline
     runs.close("interrupted")
     first, second = given

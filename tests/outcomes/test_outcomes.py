@@ -168,31 +168,35 @@ def test_splits_have_every_label_at_its_share() -> None:
 def test_a_task_is_found_in_lists_columns_and_joined_names(tmp_path: Path) -> None:
     texts = [f"text {i}" for i in range(40)]
     lists = [[NAMES[i % 3], NAMES[(i + i % 2) % 3]] for i in range(40)]
-    found = describe(texts, lists, tmp_path)
+
+    def labelled(labels: list[Any]) -> list[dict[str, Any]]:
+        return [{"text": x, "label": y} for x, y in zip(texts, labels, strict=True)]
+
+    found = describe(labelled(lists), tmp_path)
     assert found["kind"] == "many_labels" and found["labels"] == NAMES
     assert found["metrics"] == METRICS
     rows = [
         {"text": t, **{n: int(n in x) for n in NAMES}} for t, x in zip(texts, lists, strict=True)
     ]
-    columns = describe(rows, None, tmp_path, label=["price", "service", "staff"])
+    columns = describe(rows, tmp_path, label=["price", "service", "staff"])
     assert columns | {"files": {}} == found | {"files": {}, "label": ""}
     joined, asked = [";".join(x) for x in lists], ["task.kind=many_labels"]
-    by_name = describe(texts, joined, tmp_path, overrides=asked)
-    written = describe(texts, [*map(str, lists)], tmp_path, overrides=asked)
+    by_name = describe(labelled(joined), tmp_path, overrides=asked)
+    written = describe(labelled([*map(str, lists)]), tmp_path, overrides=asked)
     assert by_name["labels"] == written["labels"] == NAMES
     tasks = (found, columns, by_name, written)
     every = [get_labels(load(spec(**each)).train) for each in tasks]
     assert every[0] == every[1] == every[2] == every[3]
     with pytest.raises(DataError, match="are not the classes"):
         asked = ["task.labels=[price,service]"]
-        describe(rows, None, tmp_path, label=["price", "staff"], overrides=asked)
+        describe(rows, tmp_path, label=["price", "staff"], overrides=asked)
 
 
 def test_a_data_set_names_the_labels_of_its_lists(tmp_path: Path) -> None:
     lists = [[i % 3] if i % 2 else [0, 2] for i in range(40)]
     features = Features(text=Value("string"), label=Sequence(ClassLabel(names=NAMES[::-1])))
     data = Dataset.from_dict({"text": [f"text {i}" for i in range(40)], "label": lists}, features)
-    found = describe(data, None, tmp_path)
+    found = describe(data, tmp_path)
     assert found["kind"] == "many_labels" and found["labels"] == NAMES[::-1]
     rows = load(spec(**found))
     every = [*rows.train, *rows.select, *rows.validation]

@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 import torch
-from lightning.pytorch.callbacks import Timer
 
 from skip_exp import pipeline, results
 from skip_exp.cache.store import Keyed, stage_key
@@ -75,10 +74,7 @@ def test_the_same_job_is_answered(
 
 @pytest.mark.parametrize(
     "other",
-    [
-        *("prune.ratio=0.3", "seed=2", "trainer.precision=bf16-mixed", "data.train_rows=50"),
-        "+trainer.extra.limit_train_batches=2",
-    ],
+    ["prune.ratio=0.3", "seed=2", "trainer.precision=bf16-mixed", "data.train_rows=50"],
 )
 def test_another_job_is_not(job: Make, done: tuple[list[str], Path], other: str) -> None:
     assert not is_known(job(other), done[1])
@@ -159,18 +155,6 @@ def test_a_timing_is_reused_where_it_was_quiet_and_taken_here(
     finally:
         torch.set_num_threads(before)
     assert timed() == (latency, 0)
-
-
-def test_what_the_clock_ended_is_not_kept_nor_what_used_it(
-    done: tuple[list[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(Timer, "time_elapsed", lambda *_: 10.0)  # seconds
-    own = [*QUICK, "+trainer.extra.max_time=00:00:00:01", "tune.epochs=9999"]
-    first = pipeline.run(toy_job(done[0], tmp_path, "run", *own, "benchmark.enabled=true"))
-    assert first["status"] == "done" and not [*tmp_path.glob("cache/*/*.safetensors")]
-    short = [*QUICK, "+trainer.extra.max_time=00:00:30:00"]
-    pipeline.run(toy_job(done[0], tmp_path, "short", *short))
-    assert [*tmp_path.glob("cache/jobs/*.safetensors")]
 
 
 def scores_by_chance(model: SoftPromptModel, batches: Any) -> Relevance:

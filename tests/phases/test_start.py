@@ -120,7 +120,6 @@ def test_the_start_is_part_of_the_job(
     [
         ("pruned", LORA, "prune.ratio=0"),
         ("dense", [*LORA, "prompt=input"], "prompt.kind=prefix"),
-        ("dense", [*LORA, "backbone.layers=1"], "tiny, not of tiny[1 layer]"),
         ("dense", [*LORA, "tune.rank=3", "retune.rank=3"], "tune.rank=2"),
         ("dense", ["tune.train=prompt_readout"], "tune.train=lora tune.rank=2"),
         ("nowhere", LORA, "folder"),

@@ -86,11 +86,6 @@ def test_rows_are_filled_into_the_tasks_templates(tmp_path: Path) -> None:
     assert skill.predict([row]) == skill.predict([("film : a dull film", "very long")])
     with pytest.raises(SkipError, match=r"^example 2: .*'second'"):
         skill.predict([row, {"word": "film", "first": "it"}])
-    pairs, labels = [("film : a dull film", "very long"), ("it", "was")], ["positive", "negative"]
-    scores = skill.evaluate(pairs, labels)  # whole texts, as predict takes them
-    answers = [answer["label"] for answer in skill.predict(pairs)]
-    right = sum(map(str.__eq__, answers, labels))
-    assert (scores["rows"], scores["accuracy"]) == (2, right / 2)
 
 
 def test_a_skill_is_found_again_from_anywhere(
@@ -287,7 +282,7 @@ DAMAGES: dict[str, tuple[Callable[[Saved], Any], str]] = {
     "unknown prompt": (_prompt(kind="foo"), "field prompt.kind: "),
     "train unknown": (_forge(train="all"), "field train: "),
     "another train": (_forge(train="lora", rank=2), "is nothing, not "),
-    "more layers than there are": (_backbone(layers=3), "backbone.layers=3: .* 2"),
+    "more layers than there are": (_backbone(layers=3), "is not the skill's backbone"),
     "fewer layers": (_backbone(layers=1), "is not the skill's backbone"),
     "family unknown": (_backbone(family="gpt"), "backbone.family=gpt: "),
     "a tensor of another shape": (

@@ -2,7 +2,6 @@
 
 import csv
 import math
-import time
 from dataclasses import replace
 from typing import Any
 
@@ -134,28 +133,6 @@ def test_a_rate_is_logged_with_its_key_and_a_loss_of_short_epochs(tmp_path: Any)
     rates = {int(row["step"]): float(row["tune/lr"]) for row in rows if row["tune/lr"]}
     assert rates == pytest.approx({2: 0.1 * 4 / 6, 5: 0.1 * 1 / 6})  # of six steps, down to 0
     assert [int(row["step"]) for row in rows if row["tune/train_loss"]] == [2, 5]
-
-
-@pytest.mark.parametrize(
-    ("extra", "steps"),
-    [
-        ({"limit_train_batches": 2}, 4),
-        ({"accumulate_grad_batches": 2}, 4),  # 4 + 4 rows, and the last 2
-        ({"max_time": "00:00:00:01"}, 1),
-        ({"profiler": "simple"}, 6),
-    ],
-)
-def test_more_arguments_of_the_trainer(extra: Any, steps: int, caplog: Any) -> None:
-    caplog.set_level("INFO")
-    tuned = tuner(epochs=2)
-    if "max_time" in extra:
-        tuned.model.register_forward_pre_hook(lambda model, _: time.sleep(1.01 * tuned.training))
-    settings = replace(QUIET, extra=extra)
-    last, curves = trainers.fit(tuned, Batches(), settings, "accuracy", 1, [], 16)
-    assert tuned.trainer.global_step == steps
-    assert math.isfinite(last.score) and curves.points
-    assert last.timed_out == ("max_time" in extra)
-    assert ("run_training_batch" in caplog.text) == ("profiler" in extra)
 
 
 def test_soft_loss() -> None:

@@ -98,7 +98,7 @@ class Terminal(io.StringIO):
 def drawn(monkeypatch: pytest.MonkeyPatch, screen: Any) -> str:
     """What counting three items writes to standard output."""
     monkeypatch.setattr(sys, "stdout", screen)
-    assert list(console.Counted("abc", "letters")) == ["a", "b", "c"]
+    assert list(console.bar(3, "letters", "abc")) == ["a", "b", "c"]
     return str(screen.getvalue())
 
 

@@ -24,7 +24,6 @@ OF_PROBLEM: dict[str | None, str] = {each.problem_type: name for name, each in O
 def compress(
     model: str | Path,
     data: Any,
-    labels: Sequence[Any] | None = None,
     *,
     text: str | Sequence[str] = "text",
     label: str | Sequence[str] = "label",
@@ -62,7 +61,7 @@ def compress(
     root = Path(output).expanduser()
     own = [COMPRESS] if retune else [COMPRESS, *CUT_ONLY]
     cfg = compose_job(join_settings(own, ratio, within, overrides), root)
-    given = read_given(data, labels, text, label, validation, cfg)
+    given = read_given(data, text, label, validation, cfg)
     skill = find_skill(model)
     if (skill / RECORD).is_file():
         about = read_about(skill)
@@ -101,7 +100,8 @@ def _start_from(skill: Path, about: SkillRecord) -> list[str]:
     }
     for group, part in (("backbone", about.backbone), ("prompt", about.prompt)):
         settings |= {f"{group}.{key}": value for key, value in part.stored().items()}
-    del settings["backbone.content_hash"]  # the job compares it
+    for name in ("content_hash", "layers"):  # the job compares both
+        settings.pop(f"backbone.{name}", None)
     if about.rank:
         settings["tune.rank"] = about.rank
     if about.train in ("lora", "full"):  # where less is trained, the layers follow

@@ -30,7 +30,6 @@ _ONE = RLock()  # jobs of one process share the seeds, and the modules of a froz
 
 def fit(
     data: Any,
-    labels: Sequence[Any] | None = None,
     *,
     text: str | Sequence[str] = "text",
     label: str | Sequence[str] = "label",
@@ -53,13 +52,12 @@ def fit(
     unless you choose another: all weights of the layers are trained, and there is no prompt.
 
     Args:
-        data: path of a CSV, JSON or Parquet file, a data frame, a ``datasets.Dataset``, a
-            list of rows as dictionaries, or a list of texts or pairs with ``labels``.
-        labels: one per text, where ``data`` is a list of texts.
+        data: path of a CSV, JSON or Parquet file, a data frame, a ``datasets.Dataset``, or a
+            list of rows as dictionaries.
         text: the column of the texts; two for a task on pairs.
         label: the column of the labels; several columns of 0 and 1 for rows of several labels.
-        validation: rows that are scored, of any kind that ``data`` may be; lists as (texts,
-            labels). None: a fifth of ``data`` is set apart, stratified.
+        validation: rows that are scored, of any kind that ``data`` may be. None: a fifth of
+            ``data`` is set apart, stratified.
         ratio: fraction of the block parameters to remove; None: 0.5. At 0 nothing is tuned again.
         within: instead of a ratio: find the fastest model that loses at most so many points to the
             uncut one on the selection slice, a standard error included. Several cuts are tried,
@@ -81,7 +79,7 @@ def fit(
     settings = [] if backbone is None else [f"backbone={backbone}"]
     settings = join_settings(settings, ratio, within, overrides)
     cfg = compose_job(settings, root)
-    given = read_given(data, labels, text, label, validation, cfg)
+    given = read_given(data, text, label, validation, cfg)
     return run(cfg, describe_task(given, cfg, root), settings, root)
 
 

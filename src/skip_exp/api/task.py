@@ -49,7 +49,6 @@ class Given:
 
 def read_given(
     data: Any,
-    labels: Sequence[Any] | None,
     text: str | Sequence[str],
     label: str | Sequence[str],
     validation: Any,
@@ -70,14 +69,9 @@ def read_given(
     for column in (*columns, *(target if isinstance(target, list) else [target])):
         if not isinstance(column, str):
             raise DataError(f"{shown(column)}: not the name of a column, such as text='comment'")
-    splits = {"train": to_table(data, columns, target, labels, group, reading)}
+    splits = {"train": to_table(data, columns, target, group, reading)}
     if validation is not None:
-        rows, names = validation, None
-        if isinstance(validation, tuple):
-            if len(validation) != 2:
-                raise DataError(f"validation: {shown(validation)}: must be (texts, labels)")
-            rows, names = validation
-        splits["validation"] = to_table(rows, columns, target, names, reading=reading)
+        splits["validation"] = to_table(validation, columns, target, reading=reading)
     return Given(splits, columns, target, read_class_names(data, target) or [])
 
 

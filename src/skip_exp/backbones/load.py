@@ -110,11 +110,6 @@ def _load_cached(
     model, tokenizer = _load(path, family, readout)
     described = FAMILIES[family]
     if layers is not None:
-        most = described.depth(model)
-        if layers > most:
-            raise ConfigError(
-                "backbone.layers", layers, f"must be at most {most}, all that there are"
-            )
         described.keep_first(model, layers)
     described.prepare(model)
     note = NOTES.get(path, "")

@@ -22,7 +22,6 @@ from skip_exp.models.family import Keep, Relevance, Site
 from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.models.surgery import cut, shapes_of, site_sizes
 from skip_exp.pruning.allocate import allocate
-from skip_exp.utils import console
 
 Method = Callable[[SoftPromptModel, list[Batch]], Relevance]
 
@@ -57,8 +56,7 @@ class AttributionCallback(Callback):
             return
         model = copy.deepcopy(_model_of(trainer, pl_module)).eval()
         device = trainer.strategy.root_device
-        moved = (move_data_to_device(batch, device) for batch in self.batches)
-        found = self.method(model, console.Counted(moved, "attribute"))
+        found = self.method(model, [move_data_to_device(batch, device) for batch in self.batches])
         self.relevance = check_relevance(found, site_sizes(shapes_of(model)))
 
 

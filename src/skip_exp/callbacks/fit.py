@@ -6,7 +6,6 @@ again.
 
 import logging
 import math
-import os
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,9 +13,8 @@ from typing import Any
 
 import lightning as L
 import torch
-from lightning.pytorch.callbacks import Callback, Timer
+from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger
-from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from skip_exp.errors import first_line
 from skip_exp.models.trained import State, load_trainable, trainable_state
@@ -28,7 +26,6 @@ LOWEST = {"matthews": -1.0}  # of a metric; else 0
 SAVED = ("epoch", "score", "start", "highest", "state")  # what a checkpoint has of `KeepLast`
 FIRST = 10.0  # seconds of a fit before it is saved for the first time
 SHARE = 0.02  # of a fit's time that saving may take
-SAVE_RATE = 3e7  # trained parameters saved per second, with what Adam and `KeepLast` keep
 RANDOM = "random"  # entry of a checkpoint: states of torch's generators, which a fit draws from
 
 
@@ -113,12 +110,8 @@ class EpochLines(Callback):
     def _stop(self, *_: Any, **__: Any) -> None:
         self.bar.close()
 
-    on_train_batch_end = on_validation_batch_end = _count
-    on_validation_end = on_exception = _stop
-
-    def on_validation_start(self, trainer: L.Trainer, pl_module: Any) -> None:
-        of_pass = trainer.num_sanity_val_batches if trainer.sanity_checking else None
-        self._start(sum(of_pass or trainer.num_val_batches), "selection slice")
+    on_train_batch_end = _count
+    on_exception = _stop
 
     def on_sanity_check_end(self, trainer: L.Trainer, pl_module: Any) -> None:
         self._say(trainer, 0)
@@ -166,7 +159,6 @@ class KeepLast(Callback):
         self.start = self.highest = -math.inf  # scores: before training, and of any epoch
         self.state: State = {}
         self.epoch = -1
-        self.timed_out = False  # whether ``trainer.extra.max_time`` ended the fit
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: Any) -> None:
         score = trainer.callback_metrics[f"{self.phase}/select_{self.metric}"].item()
@@ -182,9 +174,6 @@ class KeepLast(Callback):
     def on_fit_end(self, trainer: L.Trainer, pl_module: Any) -> None:
         load_trainable(pl_module.model, self.state)
         self.state = {}
-        for each in trainer.callbacks:  # type: ignore[attr-defined]
-            if isinstance(each, Timer):
-                self.timed_out = each.time_remaining() <= 0  # type: ignore[operator]
 
     def state_dict(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in SAVED}
@@ -222,8 +211,7 @@ class Checkpoint(Callback):
         self.due = 0.0  # when to save next, in seconds of the monotonic clock
 
     def on_train_start(self, trainer: L.Trainer, pl_module: Any) -> None:
-        trained = sum(p.numel() for p in pl_module.parameters() if p.requires_grad)
-        self.due = time.monotonic() + max(FIRST, trained / SAVE_RATE / SHARE)
+        self.due = time.monotonic() + FIRST
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: Any) -> None:
         began = time.monotonic()
@@ -241,21 +229,6 @@ class Checkpoint(Callback):
         torch.set_rng_state(checkpoint[RANDOM]["cpu"])
         if checkpoint[RANDOM]["cuda"] is not None and torch.cuda.is_available():
             torch.cuda.set_rng_state(checkpoint[RANDOM]["cuda"])
-
-
-class WholeFiles(TorchCheckpointIO):
-    """Writes checkpoints whole or not at all, without Lightning's copies in memory and in /tmp."""
-
-    def save_checkpoint(
-        self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None
-    ) -> None:
-        temporary = Path(f"{path}.tmp")
-        try:
-            with temporary.open("wb") as file:  # by a path, a full disk were a RuntimeError
-                torch.save(checkpoint, file)
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
 
 
 def find_checkpoint(path: Path | None, module: Any) -> Path | None:

@@ -150,7 +150,7 @@ def evaluate(arguments: Sequence[str] | None = None) -> int:
     if options.errors and options.errors.resolve() == options.file.resolve():
         line.error(f"--errors {options.errors}: is the file with the rows; name another")
     folder, reading = find_folder(options.skill), compose_data(options.overrides)
-    rows = read_labelled(read_about(folder), options.file, None, options.label, reading)
+    rows = read_labelled(read_about(folder), options.file, options.label, reading)
     classifier = open_classifier(folder, options.backbone, options.precision)
     found = classifier.score(rows, options.reject)
     errors = found.pop("errors")

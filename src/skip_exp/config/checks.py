@@ -15,13 +15,9 @@ KINDS = ("ffn", "heads")  # of neurons
 # Fields of a result that a search may aim at; none is of the reported split, on which nothing is
 # chosen. Those of the latency need a timing.
 OBJECTIVES = (
-    *("select/final", "select/pruned", "ratio_reached"),
+    *("select/final", "select/pruned"),
     *("params/block_pruned", "params/all_after", "flops/after", "flops/ratio"),
     *("latency/speedup", "latency/final_ms"),
-)
-# Arguments of Lightning's Trainer that `trainer.extra` may give it.
-TRAINER_EXTRA = (
-    *("accumulate_grad_batches", "limit_train_batches", "max_time", "detect_anomaly", "profiler"),
 )
 # Parts that come with the package; what they do is in `models.prompts`, `models.readouts` (by
 # family) and `pruning.allocate`.

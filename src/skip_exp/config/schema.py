@@ -22,7 +22,6 @@ from skip_exp.config.checks import (
     OBJECTIVES,
     PROMPTS,
     READOUTS,
-    TRAINER_EXTRA,
     key,
     method_options,
     one_of,
@@ -35,7 +34,7 @@ from skip_exp.config.checks import (
 from skip_exp.config.groups import PruneConfig, RetuneConfig, TaskConfig, TuneConfig, name_goal
 
 WANDB_PROJECT = "skip_exp"  # unless logger.project or the environment names another
-LOGGERS = ("wandb", "csv", "tensorboard", "none")
+LOGGERS = ("wandb", "csv", "none")
 ACCELERATORS = ("auto", "cpu", "gpu", "cuda")
 TRAINING_PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed")
 
@@ -56,26 +55,13 @@ class BackboneConfig:
     path: str = key(MISSING, "Hub id, folder, or `embedded:NAME`.")
     readout: str = key("head", "Where logits come from: head, mlm, seq2seq or classifier.")
     pooling: str = key("mean", "What a head reads: mean (of the text) or cls (the first token).")
-    layers: int | None = key(None, "Use the first layers only, in T5's decoder too; null: all.")
 
     def __post_init__(self) -> None:
         one_of("backbone.pooling", self.pooling, ("mean", "cls"))
-        if self.layers is not None:
-            positive("backbone", self, layers=1000)
         if unset(self):
             return
         one_of("backbone.family", self.family, tuple(READOUTS))
         one_of("backbone.readout", self.readout, READOUTS[self.family])
-
-    @property
-    def label(self) -> str:
-        """Its name in results: ``minilm``, or ``minilm[3 layers]`` for a part of it."""
-        return backbone_label(self.name, self.layers)
-
-
-def backbone_label(name: str, layers: int | None) -> str:
-    """The name of a backbone cut to its first ``layers``."""
-    return name if layers is None else f"{name}[{layers} layer{'s' if layers > 1 else ''}]"
 
 
 @dataclass
@@ -150,13 +136,8 @@ class TrainerConfig:
     accelerator: str = key("auto", "auto, cpu, gpu or cuda.")
     precision: str = key("auto", "auto, 32-true, bf16-mixed or 16-mixed.")
     progress: bool = key(True, "Show a line per epoch.")
-    extra: dict[str, Any] = key(
-        dict, f"More arguments of Lightning's Trainer in a fit: {', '.join(TRAINER_EXTRA)}."
-    )
 
     def __post_init__(self) -> None:
-        for name in self.extra:  # Lightning checks the values
-            one_of("trainer.extra", name, TRAINER_EXTRA)
         one_of("trainer.accelerator", self.accelerator, ACCELERATORS)
         one_of("trainer.precision", self.precision, TRAINING_PRECISIONS)
 
@@ -174,25 +155,16 @@ class BenchmarkConfig:
 
 @dataclass
 class LoggerConfig:
-    name: str = key(MISSING, "wandb, csv, tensorboard or none.")
-    also: list[str] = key(list, "Further loggers at the same time.")
+    name: str = key(MISSING, "wandb, csv or none.")
     project: str | None = key(None, "W&B project; null: WANDB_PROJECT, else skip_exp.")
     entity: str | None = key(None, "W&B entity; null: your default.")
     group: str | None = key(None, "W&B group; null: the sweep.")
     tags: list[str] = key(list, "Further tags of the W&B run.")
     notes: str | None = key(None, "Notes of the W&B run.")
-    mode: str = key(
-        "auto",
-        "online, offline, or auto: WANDB_MODE; else as `wandb offline` or `wandb disabled` set it; "
-        "else online with an API key.",
-    )
 
     def __post_init__(self) -> None:
         if not unset(self):
             one_of("logger.name", self.name, LOGGERS)
-        for name in self.also:
-            one_of("logger.also", name, LOGGERS)
-        one_of("logger.mode", self.mode, ("auto", "online", "offline"))
 
 
 @dataclass
@@ -244,7 +216,7 @@ class Config:
     @property
     def label(self) -> str:
         """The job's name in W&B: task, backbone, what is pruned, seed."""
-        return f"{self.task.name}-{self.backbone.label}-{name_goal(vars(self.prune))}-{self.seed}"
+        return f"{self.task.name}-{self.backbone.name}-{name_goal(vars(self.prune))}-{self.seed}"
 
 
 T = TypeVar("T")

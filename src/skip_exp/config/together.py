@@ -77,13 +77,6 @@ def check_job(cfg: Config) -> None:
     _check_prompt(cfg)
     if not cfg.task.outcome.is_exclusive:
         _check_several(cfg)
-    layers, target = cfg.backbone.layers, cfg.prune.target_speedup
-    require(
-        layers is None or target is None,
-        "prune.target_speedup",
-        target,
-        f"excludes backbone.layers={layers}: results time it against all layers",
-    )
     for name in list_objectives(cfg.sweep.objective):
         require(
             cfg.benchmark.enabled or not name.startswith("latency/"),

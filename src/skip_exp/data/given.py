@@ -110,7 +110,6 @@ def to_table(
     data: Any,
     text: Sequence[str],
     label: str | Sequence[str],
-    labels: Sequence[Any] | None = None,
     more: Sequence[str] = (),
     reading: "DataConfig | None" = None,
 ) -> Table:
@@ -118,26 +117,16 @@ def to_table(
 
     Args:
         data: path of a CSV, JSON, JSON lines or Parquet file; a pandas data frame; a
-            ``datasets.Dataset``; a list of rows as dictionaries; or, with ``labels``, a list of
-            texts or pairs.
-        text: columns, or templates of columns; lists of texts get these names.
+            ``datasets.Dataset``; or a list of rows as dictionaries.
+        text: columns, or templates of columns.
         label: column of the labels, or columns of 0 and 1 for each label.
-        labels: one per text of a list, or a list of names.
         more: columns that are needed beside these.
         reading: how a file is read; None: as the defaults say.
 
     Raises:
-        DataError: none of these, a file that cannot be read, a missing column, or lists of
-            different lengths.
+        DataError: none of these, a file that cannot be read, or a missing column.
     """
     wanted = columns_of(text, *([label] if isinstance(label, str) else label), *more)
-    if labels is not None:
-        if hasattr(data, "columns") or isinstance(data, str | Path) or isinstance(labels, str):
-            raise DataError(
-                "labels: "
-                "are for a list of texts; of a file or a data frame, name the column: label="
-            )
-        return _from_lists(data, text, label, labels)
     if isinstance(data, str | Path):
         file = Path(data).expanduser()
         if reading is None:
@@ -153,8 +142,7 @@ def to_table(
 
         return _from_frame(pd.DataFrame(list(data), dtype=object), wanted, "the rows")
     raise DataError(
-        f"{shown(data)}: must be a file, a data frame, a data set, a list of rows as "
-        "dictionaries, or a list of texts with labels="
+        f"{shown(data)}: must be a file, a data frame, a data set, or a list of dictionaries"
     )
 
 
@@ -191,26 +179,6 @@ def _from_frame(frame: Any, wanted: Sequence[str], where: str) -> Table:
     for record in cells.where(cells.notna(), None).to_dict("records"):
         rows.append({column: _to_plain(cell) for column, cell in record.items()})
     return Table(where, rows)
-
-
-def _from_lists(data: Any, text: Sequence[str], label: str | Sequence[str], labels: Any) -> Table:
-    import pandas as pd  # takes half a second, and a file needs none
-
-    if not isinstance(label, str):
-        raise DataError(
-            "labels: are for a list of texts; columns of 0 and 1 are of a file or a data frame"
-        )
-    labels = labels.tolist() if hasattr(labels, "tolist") else list(labels)
-    texts = [list(each) if isinstance(each, list | tuple) else [each] for each in data]
-    if len(texts) != len(labels):
-        raise DataError(f"{len(texts)} texts, but {len(labels)} labels")
-    for each in texts:
-        if len(each) != len(text):
-            what = "a text" if len(text) == 1 else "a pair of texts"
-            raise DataError(f"{shown(each)}: must be {what}, as text={list(text)} says")
-    frame = pd.DataFrame(texts, columns=list(text), dtype=object)
-    frame[label] = pd.Series(labels, dtype=object)
-    return _from_frame(frame, [*text, label], "the lists")
 
 
 def _to_plain(value: Any) -> Any:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
+from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
 from matplotlib.figure import Figure
 
 from skip_exp.config.schema import Config
@@ -45,31 +45,21 @@ class PhaseLogger(WandbLogger):
 
 
 def build_loggers(cfg: Config, unfinished: Path | None = None) -> list[Logger]:
-    """Build the loggers that ``cfg.logger`` selects, and open its W&B run.
+    """Build the logger that ``cfg.logger`` selects, if any, and open its W&B run.
 
     Args:
         unfinished: file for the id of the W&B run, by which a killed job goes on with it.
-
-    Raises:
-        SkipError: W&B refuses (no key, a bad key, an unknown entity).
     """
-    names = dict.fromkeys([cfg.logger.name, *cfg.logger.also])
-    return [_open(name, cfg, unfinished) for name in names if name != "none"]
-
-
-def _open(name: str, cfg: Config, unfinished: Path | None) -> Logger:
-    match name:
+    match cfg.logger.name:
+        case "none":
+            return []
         case "csv":
-            return CSVLogger(save_dir=cfg.output_dir, name=None, version="csv")
-        case "tensorboard":  # `tensorboard --logdir outputs` shows it
-            return TensorBoardLogger(
-                cfg.output_dir, name=None, version="tensorboard", default_hp_metric=False
-            )
+            return [CSVLogger(save_dir=cfg.output_dir, name=None, version="csv")]
         case _:
             from skip_exp.logger import runs  # importing wandb takes a third of a second
 
             run = runs.open_run(cfg, unfinished)
-            return PhaseLogger(project=cfg.logger.project, experiment=run)
+            return [PhaseLogger(project=cfg.logger.project, experiment=run)]
 
 
 def mirror(loggers: Sequence[Logger], result: Mapping[str, Any], folder: Path) -> None:

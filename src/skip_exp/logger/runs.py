@@ -6,7 +6,6 @@ import re
 import secrets
 import shlex
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ import wandb
 from skip_exp import results
 from skip_exp.config.checks import FITS
 from skip_exp.config.schema import WANDB_PROJECT, Config
-from skip_exp.errors import INTERRUPTED, SkipError, first_line, one_line
+from skip_exp.errors import first_line, one_line
 from skip_exp.utils import files
 
 log = logging.getLogger(__name__)
@@ -30,24 +29,17 @@ _run: wandb.Run | None = None  # of this process's job; `wandb.run` may be the c
 def open_run(cfg: Config, unfinished: Path | None = None) -> wandb.Run:
     """Open a job's W&B run.
 
-    With mode ``auto`` the run is offline if W&B cannot be reached.
+    It is offline if W&B refuses it (a bad key, an unknown entity) or cannot be reached.
 
     Args:
         unfinished: file for the run's id, by which a job that was killed goes on with its run.
-
-    Raises:
-        SkipError: W&B refuses (no key, a bad key, an unknown entity).
     """
     global _run
     os.environ.setdefault("WANDB_SILENT", "true")
     why = ""
     try:
-        run = _init(cfg, find_mode(cfg.logger.mode), find_id(unfinished))
+        run = _init(cfg, find_mode(), find_id(unfinished))
     except wandb.errors.Error as error:
-        if cfg.logger.mode != "auto":
-            raise SkipError(
-                f"logger.mode={cfg.logger.mode}: W&B refused: {one_line(error)}"
-            ) from error
         why = f"cannot be reached ({one_line(error)}), "
         run = _init(cfg, "offline", None)  # W&B's service still holds the id
     _run = run
@@ -63,10 +55,8 @@ def open_run(cfg: Config, unfinished: Path | None = None) -> wandb.Run:
     return run
 
 
-def find_mode(asked: str) -> str:
-    """W&B's mode; ``auto`` is the user's own, or offline without a key, for which W&B would ask."""
-    if asked != "auto":
-        return asked
+def find_mode() -> str:
+    """W&B's mode, which is the user's own, or offline without a key, for which W&B would ask."""
     mode = wandb.setup().settings.mode  # of WANDB_MODE, `wandb offline` or `wandb disabled`
     if mode == "online" and not wandb.login(prompt=False, verify=False):
         return "offline"
@@ -92,7 +82,7 @@ def _init(cfg: Config, mode: Any, run_id: str | None) -> wandb.Run:
         finish_timeout_raises=True,
         x_save_requirements=False,
     )
-    tags = [cfg.task.name, cfg.backbone.label, cfg.prompt.kind, cfg.attribution.name]
+    tags = [cfg.task.name, cfg.backbone.name, cfg.prompt.kind, cfg.attribution.name]
     return wandb.init(
         project=find_project(cfg.logger.project),
         entity=cfg.logger.entity,
@@ -117,7 +107,7 @@ def find_project(given: str | None) -> str:
 
 def log_result(run: wandb.Run, result: Mapping[str, Any], folder: Path) -> None:
     """Log a finished job's skill, fields and picture; where one cannot be logged, warn."""
-    for what, step in (("skill", log_skill), ("fields", log_fields), ("picture", log_picture)):
+    for what, step in (("skill", log_skill), ("fields", log_fields)):
         try:
             step(run, result, folder)
         except Exception as problem:  # the job is done
@@ -136,21 +126,18 @@ def log_skill(run: wandb.Run, result: Mapping[str, Any], folder: Path) -> None:
 
 
 def log_fields(run: wandb.Run, result: Mapping[str, Any], folder: Path) -> None:
-    """Show the fields of the result in the run's summary."""
+    """Show the fields of the result in the run's summary, and its picture."""
     # A run that goes on may have the error of a job that failed.
     run.summary.update({"error": None, **results.flatten(result)})
     if result["data_is_sample"]:
         run.tags = (*(run.tags or ()), "stand-in")
-
-
-def log_picture(run: wandb.Run, result: Mapping[str, Any], folder: Path) -> None:
     run.log({"keep": wandb.Image(str(folder / results.PICTURE))})
 
 
 def close(error: str | None = None) -> None:
-    """Close the W&B run of this process's job, if any; an error marks it failed and sends an alert.
+    """Close the W&B run of this process's job, if any; an error marks it failed.
 
-    Interrupted jobs send no alert. If W&B is unreachable, the data stay in the run's folder and a
+    If W&B is unreachable, the data stay in the run's folder and a
     warning shows how to upload them.
     """
     global _run
@@ -161,9 +148,6 @@ def close(error: str | None = None) -> None:
     try:
         if error:
             run.summary.update({"status": "failed", "error": error})
-        if error and error != INTERRUPTED:
-            with suppress(Exception):  # the next line says whether W&B is there
-                run.alert(f"{run.name} failed"[:63], error, level="ERROR")
         run.finish(exit_code=1 if error else 0)
     except Exception as problem:  # a failed upload must not fail the job
         command = f"wandb sync --include-online {shlex.quote(folder)}"

@@ -134,10 +134,6 @@ class Family(ABC):
     def layers(self, model: HFModel) -> list[nn.Module]:
         """List the stacks of layers in use, the encoder's first, and their final norms."""
 
-    def depth(self, model: HFModel) -> int:
-        """Number of layers, of the shorter stack where there are two."""
-        return min(len(x) for x in self.layers(model) if isinstance(x, nn.ModuleList))
-
     def keep_first(self, model: HFModel, count: int) -> None:
         """Drop all but the first ``count`` layers of every stack, in place; final norms stay."""
         for stack in self.layers(model):

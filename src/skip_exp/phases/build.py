@@ -22,7 +22,7 @@ from transformers import PreTrainedTokenizerBase
 from skip_exp.backbones.embedded import SKILLS, find_shipped_skill
 from skip_exp.backbones.load import Backbone, build_readout
 from skip_exp.config.groups import OWN_WEIGHTS, TRAIN, TuneConfig
-from skip_exp.config.schema import Config, PromptConfig, backbone_label
+from skip_exp.config.schema import Config, PromptConfig
 from skip_exp.data.rows import Rows
 from skip_exp.errors import ConfigError, DataError, SkipError
 from skip_exp.models.family import Family, HFModel, Keep, Site
@@ -261,11 +261,11 @@ def _folder(name: str, backbone: str, is_optional: bool) -> Path | None:
 def _unfit(cfg: Config, backbone: Backbone, about: SkillRecord, keep: Keep) -> str:
     """Why a job cannot start from a skill; empty if it can."""
     needed = about.backbone
-    if needed.content_hash != backbone.content_hash:
-        other = backbone_label(needed.name, needed.layers)
-        return f"is a skill of another backbone, {other}, not of {cfg.backbone.label}"
+    is_whole = needed.layers is None
+    if is_whole and needed.content_hash != backbone.content_hash:
+        return f"is a skill of another backbone, {needed.name}, not of {cfg.backbone.name}"
     sizes = site_sizes([shape_of(block) for block in backbone.family.blocks(backbone.model)])
-    if any(len(kept) != sizes.get(Site(site)) for site, kept in keep.items()):
+    if not is_whole or any(len(kept) != sizes.get(Site(site)) for site, kept in keep.items()):
         return "is pruned; needs a dense skill (prune.ratio=0)"
     if not cfg.tune.epochs and about.labels != [*cfg.task.labels]:
         return f"answers {', '.join(about.labels)}: needs task.labels in this order"

@@ -17,7 +17,6 @@ from skip_exp.backbones.load import load_backbone
 from skip_exp.cache.store import Entry, pack_files
 from skip_exp.config.checks import STATES
 from skip_exp.config.groups import TRAIN
-from skip_exp.config.schema import backbone_label
 from skip_exp.data.rows import get_labels
 from skip_exp.logger.build import save_picture
 from skip_exp.models.family import Keep
@@ -129,14 +128,13 @@ def finish(
     Args:
         keep: what stays, in indices of the dense model.
         scored: as `measure.test` returns it.
-        is_lasting: False where a contended timing or the clock had a part in it.
+        is_lasting: False where a contended timing had a part in it.
     """
     results.check_folder(job.output, job.key)  # before its files are replaced
     record = skill_record(job, final, result)
     ranges = measure_ranges(final.eval(), job.data.train, job.data.tokenizer.pad_token_id)
     save_skill(job.output / "skill", final, keep, record, ranges)
     result.skill = "skill"
-    result.ratio_reached = 1 - block_parameters(final) / block_parameters(dense)
     whole = whole_model(record)  # the reference for size and speed
     result.params = count_params(whole, final)
     before, after = (flops(model, job.cfg.data.max_length) for model in (whole, final))
@@ -195,8 +193,7 @@ def skill_record(job: Job, final: SoftPromptModel, result: Result) -> SkillRecor
     """The record that is stored in the skill file."""
     spec, b, prompt = job.data.spec, job.backbone, job.cfg.prompt
     if job.cfg.prune.layers is not None:  # it needs no more than these
-        name = backbone_label(job.cfg.backbone.name, job.cfg.prune.layers)
-        b = load_backbone(name, b.path, b.family.name, b.readout, job.cfg.prune.layers)
+        b = load_backbone(b.name, b.path, b.family.name, b.readout, job.cfg.prune.layers)
     factors, tune, retune = list_factors(final.backbone), job.cfg.tune, job.cfg.retune
     trained = [tune.train, retune.train] if retune.enabled else [tune.train]
     return SkillRecord(

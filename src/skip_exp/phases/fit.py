@@ -2,7 +2,7 @@
 
 import logging
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -69,12 +69,11 @@ def fit_dense(
     start: Start | None,
     seed: int,
     precision: str,
-    extra: Mapping[str, Any] | None = None,
 ) -> Entry:
     """Train the dense model: its trained parameters, its curves, and the epoch that it kept.
 
     Args:
-        precision, extra: those of the trainer, which count in the key.
+        precision: that of the trainer, which counts in the key.
     """
     on_cpu = trainers.root_device(trainer).type == "cpu"
     model = build_model(
@@ -86,21 +85,20 @@ def fit_dense(
     epochs = count_epochs(settings, len(data.train))
     last, curves = fit(trainer, loggers, model, rows, settings, epochs, own, unfinished=unfinished)
     found: dict[str, Any] = {"curves": curves.points, "epoch": last.epoch, "score": last.score}
-    return Entry(trainable_state(model), found, keep=not last.timed_out)
+    return Entry(trainable_state(model), found)
 
 
 def retune(
     job: Job, dense: Keyed[SoftPromptModel], pruned: SoftPromptModel, loggers: Sequence[Logger]
-) -> tuple[SoftPromptModel, int, bool]:
+) -> tuple[SoftPromptModel, int]:
     """The final model, trained again if ``retune.enabled``; ``pruned`` is not changed.
 
-    Returns the model, the number of re-tuning epochs, 0 without re-tuning, and whether the clock
-    ended them.
+    Returns the model, and the number of re-tuning epochs, 0 without re-tuning.
     """
     model, settings, seed = pruned.copy(), job.cfg.retune, job.seed("retune")
     if not settings.enabled:
         train_only(model, job.cfg.tune.train)  # the skill stores what was trained, nothing else
-        return model.eval(), 0, False
+        return model.eval(), 0
     train_only(model, settings.train, settings.rank, seed)
     if settings.train == "prompt_readout":  # a frozen backbone cannot move its features back
         start_readout(job.trainer, model, job.data, job.backbone.path, "retune")
@@ -118,7 +116,7 @@ def retune(
         )
     else:
         rows = TextDataModule(job.data, settings.batch, seed)
-    last, _ = fit(
+    fit(
         job.trainer,
         loggers,
         model,
@@ -129,7 +127,7 @@ def retune(
         settings.distill,
         job.cache.unfinished(JOB_STAGE, job.key, "ckpt"),
     )
-    return model.eval(), epochs, last.timed_out
+    return model.eval(), epochs
 
 
 def plan_epochs(job: Job, dense: SoftPromptModel, pruned: SoftPromptModel) -> int:

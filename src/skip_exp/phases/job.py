@@ -24,7 +24,7 @@ from skip_exp.skill.record import VERSION
 from skip_exp.training.trainer import root_device
 from skip_exp.utils.timing import describe_place
 
-# Groups that do not affect results: only the precision and `extra` of `trainer` count, and timings
+# Groups that do not affect results: only the precision of `trainer` counts, and timings
 # are a stage of their own.
 BESIDE = ("output_dir", "logger", "sweep", "cache", "trainer", "benchmark")
 # Keys that name places, whose content counts.
@@ -84,7 +84,6 @@ class Job:
             "backbone": self.backbone.content_hash,
             "start": self.start.content if self.start else None,
             "precision": self.trainer.precision,
-            "extra": self.trainer.extra,
             "code": [job_code(), parts_code(*(part for part in parts(cfg).values() if part))],
             "skill": VERSION,  # a job holds the files of one
         }
@@ -123,8 +122,6 @@ class Job:
             "seed": cfg.seed,
             "precision": self.trainer.precision,
         }
-        if self.trainer.extra:  # without it, keys stay what they were
-            arguments["extra"] = self.trainer.extra
         return arguments
 
     @cached_property

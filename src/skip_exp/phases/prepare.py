@@ -37,7 +37,7 @@ def prepare(cfg: Config) -> Job:
         SkipError: data or a backbone that cannot be loaded, or values that exclude each other.
     """
     b = cfg.backbone
-    backbone = load_backbone(b.label, b.path, b.family, b.readout, b.layers)
+    backbone = load_backbone(b.name, b.path, b.family, b.readout)
     check_backbone(cfg, backbone)
     start = find_start(cfg, backbone)
     trainer = usable(cfg.trainer)

@@ -27,8 +27,8 @@ class Gathered:
     """All that a report shows."""
 
     # A row per cell: CELL, metric, n, "<measure> mean" and "<measure> std" (of the sample; NaN for
-    # one value), majority, duplicates, at chance, timed, contended (counts), data, labels,
-    # versions (whether its results are of several versions of the code).
+    # one value), majority, duplicates, at chance, contended (whether a timing was), data,
+    # labels, versions (whether its results are of several versions of the code).
     cells: pd.DataFrame
     runs: pd.DataFrame  # the results that count: per cell and seed the latest finished one
     failed: pd.DataFrame  # the latest failed ones without a finished run of the same seed
@@ -62,8 +62,7 @@ def _cells(runs: pd.DataFrame) -> pd.DataFrame:
         labels=groups["labels"].agg(joined),
         majority=groups["majority"].first(),
         duplicates=groups["duplicates"].max().fillna(0).astype(int),
-        timed=groups["timed"].sum(),
-        contended=groups["contended"].sum(),
+        contended=groups["contended"].any(),
         versions=groups[["versions/code", "versions/parts"]].agg(_differ).any(axis=1),
         **{"at chance": at_chance(runs, CELL)},
     )
@@ -78,14 +77,13 @@ def _differ(values: pd.Series) -> bool:
 def at_chance(runs: pd.DataFrame, by: list[str]) -> pd.Series:
     """Per group whether the dense score is within two standard errors of the majority class.
 
-    The main metric is judged where its error at chance is known, else accuracy is. That is known
-    of accuracy and of Matthews correlation, whose majority is 0 with error 1/sqrt(n). Seeds share
-    their validation rows, so they do not make the error smaller. Unknown counts as not at chance.
+    The error is that of a fraction and, of Matthews correlation, 1/sqrt(n). Seeds share their
+    validation rows, so they do not make it smaller. An unknown majority counts as not at chance.
     """
     groups = runs.groupby(by).agg(
         metric=("metric", "max"),
-        dense=("chance/dense", "mean"),
-        majority=("chance/majority", "first"),
+        dense=("metric/dense", "mean"),
+        majority=("majority", "first"),
         rows=("n_eval", "first"),
     )
     variance = groups["majority"] * (1 - groups["majority"])
@@ -138,8 +136,8 @@ WARNINGS = {  # by the column of the cells that asks for it
     " libraries: run their jobs again before you compare them.",
     "duplicates": "Where validation rows are duplicates of train rows, their labels were seen in"
     " training; data.deduplicate=true drops them from train.",
-    "contended": "Contended timings were taken beside other load and are not shown as speed-ups,"
-    " but as ratios of FLOPs; time them again with skip-exp benchmark RESULT.",
+    "contended": "Contended timings were taken beside other load and are not shown: the same"
+    " command takes them again.",
 }
 
 

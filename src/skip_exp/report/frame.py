@@ -37,7 +37,6 @@ TEXT = [  # never missing: "" where a result lacks the field
 NUMBERS = [  # NaN where a result lacks the field
     "seed",
     "ratio",
-    "ratio_reached",
     "train_rows",
     "n_eval",
     "duplicates",
@@ -53,11 +52,9 @@ NUMBERS = [  # NaN where a result lacks the field
     "latency/threads",
     "latency/speedup",  # none where the timing was disturbed
     "majority",  # of the main metric: score of always answering the majority class
-    "chance/dense",  # the same two on the metric by which chance is judged
-    "chance/majority",
 ]
-# searched: the job searched for its ratio; timed: there is a timing; contended: it was disturbed.
-BOOLEANS = ("sample", "searched", "timed", "contended")
+# searched: the job searched for its ratio; contended: its timing was disturbed.
+BOOLEANS = ("sample", "searched", "contended")
 
 PRECISION = "trainer.precision"  # of a result the one that its trainers used, `auto` resolved
 ROWS = "data.hash"  # no key: the rows that a result's job read, wherever they were
@@ -76,7 +73,6 @@ NOT_COMPARED = {
     "task.name",
     "backbone.name",
     "backbone.family",
-    "backbone.layers",
 }
 NOT_COMPARED_GROUPS = ("logger.", "cache.", "sweep.", "task.hub.", "task.files.")
 # Where one of these is set, each job searched for its ratio.
@@ -124,10 +120,6 @@ def order_runs(frame: pd.DataFrame) -> pd.DataFrame:
 def _row(result: Result) -> dict[str, Any]:
     flat = results.flatten(result)
     metric = flat.get("metric/name")
-    # Chance is judged where its error is known: Matthews and accuracy.
-    is_known = metric in ("accuracy", "matthews")
-    judged = "metric" if is_known else "metrics/accuracy"
-    zero = 0.0 if metric == "matthews" else None
     settings = comparable(result.config)
     if result.precision:
         settings[PRECISION] = result.precision
@@ -141,12 +133,9 @@ def _row(result: Result) -> dict[str, Any]:
         "path": result.path,
         "metric": metric,
         "data": "sample" if result.data_is_sample else (result.data_source or "").split(":")[0],
-        "majority": flat.get(f"majority/{metric}", zero),
-        "chance/dense": flat.get(f"{judged}/dense"),
-        "chance/majority": flat.get(f"majority/{metric if is_known else 'accuracy'}", zero),
+        "majority": 0.0 if metric == "matthews" else flat.get(f"majority/{metric}"),
         "sample": result.data_is_sample,
         "searched": any(columns.get(goal, "None") != "None" for goal in GOALS),
-        "timed": result.latency.speedup is not None,
         "contended": bool(result.latency.contended),
         **columns,
     }

@@ -126,8 +126,7 @@ def _show_speed(cells: pd.DataFrame) -> str:
     """Mean over tasks, and their range: each task keeps other neurons."""
     means = cells["latency/speedup mean"].dropna()
     if means.empty:
-        contended = bool(cells["contended"].any())
-        return tables.show_speed(float("nan"), contended, cells["flops/ratio mean"].mean())
+        return "-"
     text = f"{means.mean():.2f}x"
     return text if len(means) == 1 else f"{text} ({means.min():.2f} to {means.max():.2f})"
 
@@ -136,7 +135,7 @@ def caption(planned: Plan, answers: pd.DataFrame) -> str:
     """What the reader must know."""
     done, count = answers[answers["status"] == "done"], len(planned.jobs)
     left = count - planned.count_done(answers)
-    timed = answers.loc[answers["timed"] & ~answers["contended"], TIMED].drop_duplicates()
+    timed = answers.dropna(subset="latency/speedup")[TIMED].drop_duplicates()
     settings = [
         f"batch {batch:g}, {length:g} tokens, {dtype}, {device}, {threads:g} threads"
         for batch, length, dtype, device, threads in timed.to_numpy()

@@ -27,7 +27,7 @@ CAPTION = (
     " split. dense: tuned, nothing removed; pruned: before re-tuning; final, or the name of"
     " the metric: after it. cut %: removed of the parameters of the attention and FFN linears;"
     " report.csv has the fraction of the whole model, too. Speed-up: measured against dense, same"
-    " process and batches; ~: the ratio of FLOPs, where every timing was contended."
+    " process and batches, on a quiet machine."
 )
 # What Markdown and LaTeX would take for markup.
 MARKDOWN_MARKS = str.maketrans(
@@ -57,10 +57,8 @@ def spread(mean: float, std: float) -> str:
     return percent(mean) if pd.isna(std) else f"{percent(mean)} ± {100 * std:.1f}"
 
 
-def show_speed(mean: float, contended: bool, flops: float, std: float = float("nan")) -> str:
-    """``1.95 ± 0.02x``; where every timing was disturbed, the FLOPs ratio as ``~2.9x FLOPs``."""
-    if contended:
-        return "contended" if pd.isna(flops) else f"~{flops:.1f}x FLOPs"
+def show_speed(mean: float, std: float) -> str:
+    """``1.95 ± 0.02x``; ``-`` where there is no timing of a quiet machine."""
     if pd.isna(mean):
         return "-"
     return f"{mean:.2f}x" if pd.isna(std) else f"{mean:.2f} ± {std:.2f}x"
@@ -69,11 +67,10 @@ def show_speed(mean: float, contended: bool, flops: float, std: float = float("n
 def lines(cells: pd.DataFrame) -> pd.DataFrame:
     """The cells of a report as text, without empty columns."""
     rows = cells.rename(columns=lambda name: name.removesuffix(" mean"))
-    every_timing = (rows["timed"] > 0) & (rows["contended"] == rows["timed"])
     finals = pd.Series(map(spread, rows["metric/final"], rows["metric/final std"]), rows.index)
     metrics = {*rows["metric"]} - {""}
     return _lines(
-        rows.assign(contended=every_timing),
+        rows,
         {"task": rows["task"], "backbone": rows["backbone"], "keep by": rows["attribution"]},
         {metrics.pop() if len(metrics) == 1 else "final": finals},
         {"n": rows["n"], "notes": notes(cells)},
@@ -90,7 +87,6 @@ def _lines(
     names_std = [f"{name} std" for name in ("metric/dense", "metric/pruned", "latency/speedup")]
     std = rows.reindex(columns=names_std)
     dense_std, pruned_std, speed_std = (std[name] for name in std)
-    speeds = rows["latency/speedup"], rows["contended"], rows["flops/ratio"], speed_std
     columns = {
         **names,
         "variant": rows["variant"],
@@ -100,7 +96,7 @@ def _lines(
         "pruned": map(spread, rows["metric/pruned"], pruned_std),
         **{name: texts for name, texts in finals.items() if name},
         "cut %": rows["params/block_pruned"].map(percent),
-        "speed-up": map(show_speed, *speeds),
+        "speed-up": map(show_speed, rows["latency/speedup"], speed_std),
         "data": rows["data"].mask(rows["sample"], SAMPLE),
         **remarks,
     }
@@ -128,9 +124,7 @@ def notes(cells: pd.DataFrame) -> list[str]:
             "at chance": cell["at chance"],
             "several code versions": cell["versions"],
             f"{cell['duplicates']:,} duplicates": cell["duplicates"],
-            f"{cell['contended']} of {cell['timed']} timings contended": (
-                0 < cell["contended"] < cell["timed"]
-            ),
+            "contended": cell["contended"],
         }
         texts.append(", ".join(text for text, is_so in marks.items() if is_so))
     return texts
@@ -184,14 +178,15 @@ def _finals(found: Sequence[Result]) -> pd.DataFrame:
 def job_notes(jobs: pd.DataFrame) -> list[str]:
     """Per job what keeps it from being read as a plain result."""
     is_chance = at_chance(jobs.assign(row=range(len(jobs))), ["row"])
-    # With `backbone.layers`, `params` are relative to the whole backbone.
-    reached = jobs["ratio_reached"].fillna(jobs["params/block_pruned"])
+    reached = jobs["params/block_pruned"]
     is_missed = (reached - jobs["ratio"]).abs() > MISSED
     texts = []
     for index, job in enumerate(jobs.to_dict("records")):
         marks = [job["backbone_note"].partition(":")[0]]
         if is_chance.iloc[index]:
             marks.append("at chance")
+        if job["contended"]:
+            marks.append("contended")
         if is_missed.iloc[index]:
             marks.append(f"reached {reached.iloc[index]:.2f}")
         if pd.notna(job["train_rows"]):

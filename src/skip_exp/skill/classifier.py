@@ -166,7 +166,6 @@ class Classifier(ABC):
     def evaluate(
         self,
         data: Any,
-        labels: Sequence[Any] | None = None,
         *,
         label: str | None = None,
         reject: float = 0.0,
@@ -189,9 +188,8 @@ class Classifier(ABC):
             confident mistake in it.
 
         Args:
-            data: rows in the task's columns: a file, a data frame, a data set, a list of rows as
-                dictionaries, or a list of texts or pairs with ``labels``.
-            labels: one per text of a list.
+            data: rows in the task's columns: a file, a data frame, a data set, or a list of rows
+                as dictionaries.
             label: column of the labels; None: the one that the skill was trained on.
             reject: as in :meth:`predict`.
             overrides: keys of ``data`` that say how rows are read, such as ``["data.sep=;"]``.
@@ -204,7 +202,7 @@ class Classifier(ABC):
 
         self._check_reject(reject)  # before the rows are read
         reading = compose_data(overrides)
-        return self.score(read_labelled(self.about, data, labels, label, reading), reject)
+        return self.score(read_labelled(self.about, data, label, reading), reject)
 
     def score(self, labelled: "Labelled", reject: float = 0.0) -> dict[str, Any]:
         """:meth:`evaluate` on rows that are read. Raises SkipError."""

@@ -33,25 +33,20 @@ class Labelled:
 def read_labelled(
     about: SkillRecord,
     data: Any,
-    labels: Sequence[Any] | None,
     label: str | None,
     reading: DataConfig,
 ) -> Labelled:
     """The rows of ``data``, as :meth:`Classifier.evaluate` takes them. Raises SkipError."""
-    columns, column = about.text, label or about.label
-    if labels is not None:  # whole texts, even where the task builds them from several columns
-        columns = [f"text {number}" for number, _ in enumerate(columns, 1)]
-        column = column or "label"
     metrics = about.outcome.choose_metrics([])
     task = TaskConfig(
         name=about.task,
-        text=columns,
-        label=column,
+        text=about.text,
+        label=label or about.label,
         labels=list(about.labels),
         metrics=list(dict.fromkeys([about.scores.metric or metrics[0], *metrics])),
         kind=about.kind,
     )
-    table = to_table(data, task.text, task.label or task.label_columns, labels, reading=reading)
+    table = to_table(data, task.text, task.label or task.label_columns, reading=reading)
     return Labelled(task, table, to_rows(table, task, "test", reading.drop_bad))
 
 

@@ -66,18 +66,10 @@ class Started(Callback):
             _check_folder(config.hydra)
             _check_launcher(config.hydra)
             searches = is_search(config.hydra)
-            folders: list[str] = []
-            for overrides in list_ends(config.hydra) if searches else list_jobs(config.hydra):
+            jobs = list_ends(config.hydra) if searches else list_jobs(config.hydra)
+            for number, overrides in enumerate(jobs):
                 composed = _loader().load_sweep_config(config, overrides)
-                check_composed(composed, len(folders))
-                with _as_current(composed):
-                    folders.append(str(composed.hydra.sweep.subdir))
-                require(
-                    folders.count(folders[-1]) == 1,
-                    "hydra.sweep.subdir",
-                    folders[-1],
-                    "two jobs of the sweep have this folder",
-                )
+                check_composed(composed, number)
             if searches:
                 check_search(config.hydra, list_objectives(composed.sweep.objective))
             _claim(Path(config.hydra.sweep.dir), "hydra.sweep.dir")

@@ -16,7 +16,6 @@ from skip_exp.callbacks.fit import (
     Curves,
     EpochLines,
     KeepLast,
-    WholeFiles,
     find_checkpoint,
 )
 from skip_exp.config.schema import TrainerConfig
@@ -101,8 +100,6 @@ def fit(
         trainer.fit(tuner, data, ckpt_path=found, weights_only=True)
     finally:
         tuner.eval()  # later jobs of this process share the backbone
-    if "profiler" in settings.extra:
-        log.info("%s: profile\n%s", tuner.phase, trainer.profiler.summary())  # type: ignore[attr-defined]
     return last, curves
 
 
@@ -124,10 +121,8 @@ def fit_trainer(
         gradient_clip_val=CLIP,
         callbacks=callbacks,
         logger=loggers or False,
-        plugins=[WholeFiles()],
         num_sanity_val_steps=-1,
         log_every_n_steps=10,
-        **settings.extra,
     )
 
 

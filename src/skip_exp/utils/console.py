@@ -18,12 +18,10 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import ModuleType
-from typing import Any, TypeVar
+from typing import Any
 
 from rich.console import Console
 from tqdm import tqdm
-
-T = TypeVar("T")
 
 PIPELINE = "skip_exp.pipeline"  # takes seconds to import
 LOADING = "skip_exp: loading torch ..."  # said before imports that take seconds
@@ -76,17 +74,6 @@ def bar(total: int | None, what: str, items: Iterable[Any] | None = None) -> Any
         file=sys.stdout,
         disable=is_shared or None,
     )
-
-
-class Counted(list[T]):
-    """The items as a list that shows a bar, labelled ``what``, whenever they are iterated."""
-
-    def __init__(self, items: Iterable[T], what: str) -> None:
-        super().__init__(items)
-        self.what = what
-
-    def __iter__(self) -> Iterator[T]:
-        return iter(bar(len(self), self.what, super().__iter__()))
 
 
 def open_screen() -> Console:

@@ -106,8 +106,3 @@ def place(device: torch.device | str) -> dict[str, Any]:
 def describe_place(device: torch.device | str) -> list[Any]:
     """What a timing depends on: :func:`place`, cores, and the instructions of the processor."""
     return [*place(device).values(), cores(), *processor_lines()]
-
-
-def best_device() -> str:
-    """The GPU's name for torch, if there is one, else that of the CPU."""
-    return "cuda" if torch.cuda.is_available() else "cpu"

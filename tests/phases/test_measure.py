@@ -6,13 +6,9 @@ import sys
 import threading
 import time
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
 
-from skip_exp import results
-from skip_exp.commands.results import benchmark, retime
 from skip_exp.config.schema import BenchmarkConfig
 from skip_exp.models.surgery import cut, flops
 from skip_exp.phases import measure as phase
@@ -80,60 +76,3 @@ def test_measurements_wait_for_each_other(tmp_path: Path, monkeypatch: pytest.Mo
         order.append("first")
     other.join()
     assert order == ["first", "second"]
-
-
-def finished(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, accelerator: str = "auto", **fields: Any
-) -> Path:
-    """The result file of a finished job, whose models nothing loads."""
-    skill = SimpleNamespace(model=None, about=None, tokenizer=None)
-    monkeypatch.setattr(phase.Skill, "load", lambda _: skill)
-    monkeypatch.setattr(phase, "whole_model", lambda *_: None)
-    config = {"benchmark": SETTINGS.__dict__, "trainer": {"accelerator": accelerator}}
-    return results.write(folder, results.Result(skill="skill", config=config, **fields))
-
-
-@pytest.mark.parametrize(
-    ("before", "after", "kept"),
-    [
-        (False, False, 2.0),
-        (True, False, 2.0),
-        (True, True, 2.0),
-        (False, True, 1.0),  # what was measured on a quiet machine is not given up
-    ],
-)
-def test_timing_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: bool, after: bool, kept: float
-) -> None:
-    latency = {"speedup": 1.0, "contended": before}
-    file = finished(tmp_path, monkeypatch, latency=latency)
-    new = {"speedup": 2.0, "contended": after}
-    monkeypatch.setattr(phase, "compare", lambda *_: new)
-    told = retime(file)
-    assert told == results.load(file)[0]["latency"] and told["speedup"] == kept
-
-
-@pytest.mark.parametrize(("accelerator", "device"), [("cpu", "cpu"), ("auto", "cuda")])
-def test_a_job_is_timed_where_it_ran(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, accelerator: str, device: str
-) -> None:
-    file, asked = finished(tmp_path, monkeypatch, accelerator), list[str]()
-    monkeypatch.setattr(timing, "best_device", lambda: "cuda")
-    monkeypatch.setattr(
-        phase, "compare", lambda *given: asked.append(given[3]) or {"contended": False}
-    )
-    retime(file)
-    assert asked == [device]
-
-
-def test_failed_jobs_in_a_folder_are_no_error(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    done = results.write(tmp_path / "a", results.Result(job_id="a", status="done"))
-    results.write(tmp_path / "b", results.Result(job_id="b", status="failed"))
-    timed: list[Path] = []
-    latency = results.Latency(contended=False, dense_ms=2, final_ms=1, speedup=2, spread=0)
-    retimed = "skip_exp.commands.results.retime"
-    monkeypatch.setattr(retimed, lambda file: timed.append(file) or latency)
-    assert benchmark([str(tmp_path)]) == 0
-    assert timed == [done]
