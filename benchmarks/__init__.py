@@ -1,1 +1,1 @@
-"""What this project is measured against, side by side: ``python -m benchmarks``."""
+"""Speed of larger shapes, and of the server under load."""

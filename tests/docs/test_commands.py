@@ -32,7 +32,7 @@ OTHERS = [each for each in ONCE if each.program not in ("job", "make")]
 RUN = [each for each in OTHERS if each.needs is None]
 MARKED = [each for each in OTHERS if each.needs and not each.program.endswith(".py")]
 RUNNABLE = {  # what is run here unless it is marked
-    *("predict", "evaluate", "export", "benchmark", "report", "compare"),
+    *("predict", "evaluate", "export", "report", "compare"),
     *("examples/two_skills.py", "examples/onnxruntime_only.py"),
 }
 PYTHONPATH = re.compile(r"^export PYTHONPATH=(\S+)$", re.MULTILINE)  # of all commands of a page

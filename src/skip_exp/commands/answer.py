@@ -46,7 +46,7 @@ def predict(arguments: Sequence[str] | None = None) -> int:
 
     A file that ends in .csv, .tsv, .jsonl or .json, each also with .gz, or in .parquet has the
     task's columns. Each answer then carries the number of its row, from 1, and the columns of
-    --with. Bad rows are named before any answer. KEY=VALUE says how a file is read: data.sep=;
+    --with. Bad rows are named before any answer. KEY=VALUE says how a file is read: data.sep=/ or
     data.encoding=latin-1, and data.drop_bad=true leaves bad rows out.
 
     Any other file, and standard input, has JSON lines with the task's columns, or one text a line,
@@ -60,7 +60,7 @@ def predict(arguments: Sequence[str] | None = None) -> int:
         "words",
         nargs="*",
         metavar="TEXT",
-        help="a text, or two for a task on pairs; with --file KEY=VALUE, such as data.sep=;",
+        help="a text, or two for a task on pairs; with --file KEY=VALUE, such as data.sep=/",
     )
     line.add_argument("--file", type=Path, help="a table, or examples, one a line")
     line.add_argument(
@@ -125,7 +125,7 @@ def evaluate(arguments: Sequence[str] | None = None) -> int:
         skip-exp evaluate outputs/.../skill test.csv --reject 0.7             # what it is sure of
 
     FILE is CSV, TSV, JSON, JSON lines or Parquet and has the task's columns. KEY=VALUE says how it
-    is read: data.sep=; or data.encoding=latin-1, and data.drop_bad=true leaves bad rows out. Exit
+    is read: data.sep=/ or data.encoding=latin-1, and data.drop_bad=true leaves bad rows out. Exit
     code: 0, or 2 with the reason in one line.
     """
     line = parser("evaluate", evaluate.__doc__)
@@ -142,7 +142,7 @@ def evaluate(arguments: Sequence[str] | None = None) -> int:
     line.add_argument("--json", action="store_true", help="one line of JSON, without the errors")
     add_loading(line)
     line.add_argument(
-        "overrides", nargs="*", metavar="KEY=VALUE", help="how the file is read, such as data.sep=;"
+        "overrides", nargs="*", metavar="KEY=VALUE", help="how the file is read, such as data.sep=/"
     )
     options = line.parse_intermixed_args(arguments)
     # What is wrong with the file is said before torch is loaded.

@@ -2,14 +2,14 @@
 
 Examples:
 
-    skip-exp compare outputs --by attribution                # all, against the most frequent
+    skip-exp compare outputs --by attribution      # all, against the one with most results
     skip-exp compare outputs --by attribution=random,activation_gradient
     skip-exp compare outputs --by prune.sites=[ffn],[ffn,heads]
 
 A table has every task's scores, the mean difference with its 95 % interval, and the number of
 pairs. KEY may be a group, such as attribution or retune: then everything in it may differ. The
-first value is the baseline. Scores are those of the selection slice, on which settings are chosen;
---split validation takes the reported ones.
+first value is the baseline; without values it is the one with most results. Scores are those of
+the selection slice, on which settings are chosen; --split validation takes the reported ones.
 """
 
 from collections.abc import Sequence
@@ -55,7 +55,13 @@ MIXED = "{} pairs: code or libraries of the two sides differ. Run the older jobs
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit code: 0, or 1 where nothing can be compared."""
     line = parser("compare", __doc__)
-    line.add_argument("folders", nargs="*", metavar="FOLDER", default=["outputs"])
+    line.add_argument(
+        "folders",
+        nargs="*",
+        metavar="FOLDER",
+        default=["outputs"],
+        help="folders of results (default: outputs)",
+    )
     line.add_argument(
         "--by", required=True, metavar="KEY[=A,B]", help="key or group to compare, and its values"
     )

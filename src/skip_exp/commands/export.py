@@ -36,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     line = parser("export", __doc__)
     line.add_argument("skill", metavar="SKILL", help="folder of a skill")
     line.add_argument("out", type=Path, metavar="OUT", help="folder to write; new or empty")
-    line.add_argument("--format", choices=FORMATS, default="hf")
+    line.add_argument("--format", choices=FORMATS, default="hf", help="default: hf")
     line.add_argument("--int8", action="store_true", help="8-bit weights (onnx only)")
     texts = "train|FILE|full"
     line.add_argument("--vocabulary", default="full", metavar=texts, help="default: full")

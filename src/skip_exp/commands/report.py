@@ -25,8 +25,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Exit code: 0, or 1 where there is nothing to read or the reports cannot be written.
     """
     line = parser("report", main.__doc__)
-    line.add_argument("folders", nargs="*", metavar="FOLDER", default=["outputs"])
-    line.add_argument("--output", type=Path, default=Path("outputs/report"), metavar="DIR")
+    line.add_argument(
+        "folders",
+        nargs="*",
+        metavar="FOLDER",
+        default=["outputs"],
+        help="folders of results (default: outputs)",
+    )
+    line.add_argument(
+        "--output",
+        type=Path,
+        default=Path("outputs/report"),
+        metavar="DIR",
+        help="folder to write (default: outputs/report)",
+    )
     options = line.parse_intermixed_args(arguments)
     write(options.folders, options.output)
     return 0

@@ -52,7 +52,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     line.add_argument(
         "--results", nargs="+", default=[], metavar="FOLDER", help="further folders of results"
     )
-    line.add_argument("--output", type=Path, default=Path("outputs/table2"), metavar="DIR")
+    line.add_argument(
+        "--output",
+        type=Path,
+        default=Path("outputs/table2"),
+        metavar="DIR",
+        help="folder of the jobs and the table (default: outputs/table2)",
+    )
     line.add_argument("--no-run", action="store_true", help="only write the table")
     line.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="for every job")
     options = line.parse_intermixed_args(arguments)

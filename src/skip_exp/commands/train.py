@@ -25,11 +25,11 @@ def train(arguments: Sequence[str] | None = None) -> int:
 
     The file is CSV, TSV, JSON or JSON lines, each also with .gz, or Parquet. Without --validation a
     fifth of its rows is set apart. KEY=VALUE sets any other key; skip-exp +task=sst2 --cfg job
-    shows them. The last lines name the skill and its commands.
+    shows them. The last lines name the skill and the commands that use it.
 
-    --within N finds the model that answers one text fastest among those that lose at most N points;
-    --for batches counts texts a second. A table compares the model with the uncut one and with
-    baselines.
+    --within N finds the model that answers one text fastest among those that lose at most N points.
+    With --for batches, texts a second decide. A table compares the model with the uncut one and
+    with baselines.
 
     Exit code: 0; 1 if the job failed, 2 if it was refused, with the reason in one line.
     """
@@ -45,7 +45,7 @@ def train(arguments: Sequence[str] | None = None) -> int:
 
 @one_line_errors(2)
 def compress(arguments: Sequence[str] | None = None) -> int:
-    """Cut a fine-tuned classifier, and re-tune it with its own answers.
+    """Cut a fine-tuned classifier, and re-tune it with its own answers as teacher.
 
     Examples:
 
@@ -54,7 +54,8 @@ def compress(arguments: Sequence[str] | None = None) -> int:
 
     MODEL is a folder or a hub id of a model for sequence classification, whose id2label names the
     classes; or an uncut skill, or its hf export. --out writes a checkpoint that transformers loads
-    (trust_remote_code=True). --within N finds the fastest model that loses at most N points.
+    (trust_remote_code=True). --within N finds the fastest model that loses at most N points. It
+    takes no --out; its folder jobs/ holds skills for skip-exp export.
 
     A fifth of FILE is scored. On rows that MODEL was trained on, its own score is too high, and
     cutting seems to cost more than it does: give --validation FILE, with rows that it has not seen.
@@ -65,7 +66,9 @@ def compress(arguments: Sequence[str] | None = None) -> int:
     line.add_argument("model", metavar="MODEL", help="folder or hub id")
     add_arguments(line)
     line.add_argument("--no-retune", dest="retune", action="store_false", help="cut only")
-    line.add_argument("--out", metavar="DIR", help="checkpoint to write; new or empty")
+    line.add_argument(
+        "--out", metavar="DIR", help="checkpoint to write, new or empty; not with --within"
+    )
     line.add_argument(
         "--classes",
         type=lambda text: text.split(","),
@@ -118,12 +121,14 @@ def add_arguments(line: ArgumentParser) -> None:
         choices=FASTEST,
         help="what --within makes fast: one text at a time (default), or batches",
     )
-    line.add_argument("--output", default="outputs", metavar="DIR")
+    line.add_argument(
+        "--output", default="outputs", metavar="DIR", help="folder of results (default: outputs)"
+    )
     line.add_argument(
         "overrides",
         nargs="*",
         metavar="KEY=VALUE",
-        help="further settings, such as tune.epochs=4, data.sep=; or task.kind=many_labels",
+        help="further settings, such as tune.epochs=4 data.sep=/ task.kind=many_labels",
     )
 
 
