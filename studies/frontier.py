@@ -2,6 +2,7 @@
 
 Prints the table of docs/results.md and draws docs/frontier.png, from results/int8.csv (scores) and
 results/one_text.csv (one text of 64 tokens on one thread). Seed 1, since the layers have no other.
+The table ends with results/baselines.csv, which is in fp32.
 """
 
 from pathlib import Path
@@ -56,7 +57,14 @@ def table() -> list[list[str]]:
         scores = [each["score"].get(name) for each in forms.values()]
         cells = ["-" if score is None else f"{score:.1f}" for score in scores]
         lines.append([str(name), f"{ms:.2f}", *cells])
-    return lines
+    return lines + list_baselines()
+
+
+def list_baselines() -> list[list[str]]:
+    """A line per baseline, without its time."""
+    rows = pd.read_csv(RESULTS / "baselines.csv").query("seed == 1 and train_rows.isna()")
+    scores = rows.pivot_table("validation", "model", "task")[[*TASKS]]
+    return [[name, "-", *map("{:.1f}".format, line)] for name, *line in scores.to_records()]
 
 
 def draw() -> Figure:
