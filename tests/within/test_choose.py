@@ -66,7 +66,7 @@ def test_a_candidate_must_stay_within_the_bound_with_its_error() -> None:
     middle = Candidate(Cut(0.5), "int8", 1.0, 0.1, 500.0)
     cut = Candidate(Cut(0.9), "int8", 0.8, 0.13, 1000.0)
     candidates = [uncut, rounded, middle, cut]
-    for bound, expected in ((0.05, uncut), (0.1, middle), (0.32, middle), (0.33, cut)):
+    for bound, expected in ((0.05, uncut), (0.14, rounded), (0.15, middle), (0.4, cut)):
         assert choose(candidates, 1 - bound) is expected
     assert choose([uncut, rounded], 0.9) is rounded
 

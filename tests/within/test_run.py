@@ -126,7 +126,7 @@ def test_the_table_compares_with_the_chosen_model(tmp_path: Path) -> None:
     written = pd.read_csv(tmp_path / show.CSV)
     assert written["chosen"].sum() == 1 and written["contended"].all()
     told = show.explain(frame, candidates, uncut, 0.01, 4)
-    assert any("25.0 points" in each for each in told)  # the least that four rows can show
+    assert any("37.5 points" in each for each in told)  # the least that four rows can show
     assert any("bound of 25 points" in each for each in told)  # row 3, without an error
     assert any("-25.00 points" in each for each in told)  # on the validation split
     assert any(show.TF_IDF in each for each in show.judge_baselines(frame, contended=False))
@@ -135,7 +135,7 @@ def test_the_table_compares_with_the_chosen_model(tmp_path: Path) -> None:
     worse = slower.assign(difference=-0.25)
     assert show.judge_baselines(worse, contended=False) == []
     told = show.explain(frame, candidates, fast, 1.0, 4)
-    assert not any("25.0 points" in each or "bound of" in each for each in told)
+    assert not any("37.5 points" in each or "bound of" in each for each in told)
 
 
 def test_tf_idf_takes_texts_and_pairs() -> None:

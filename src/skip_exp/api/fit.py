@@ -60,7 +60,7 @@ def fit(
             ``data`` is set apart, stratified.
         ratio: fraction of the block parameters to remove; None: 0.5. At 0 nothing is tuned again.
         within: instead of a ratio: find the fastest model that loses at most so many points to the
-            uncut one on the selection slice, a standard error included. Several cuts are tried,
+            uncut one on the selection slice, 1.5 standard errors included. Several cuts are tried,
             each in every form.
         backbone: a choice of ``conf/backbone``; None: that of the experiment, else ``minilm``.
         output: folder of results, of the cache and of rows that are no file yet.

@@ -49,7 +49,7 @@ OF_ONE_RUN = ("calibration", "cache", "probes", "seconds")  # fields of a single
 def find(cfg: Config, run_job: Callable[[Config], Result]) -> Classifier:
     """The fastest model that loses at most ``prune.within`` points to the uncut one.
 
-    The loss on the selection slice and its standard error together must stay within them. By
+    The loss on the selection slice and 1.5 standard errors together must stay within them. By
     ``prune.fastest`` the time of one text counts, or batches. The folder ``cfg.output_dir`` then
     holds ``chosen/``, ``frontier.csv``, ``frontier.png`` and ``result.json``.
 

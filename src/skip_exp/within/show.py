@@ -20,7 +20,7 @@ from skip_exp.report import tables
 from skip_exp.report.figures import CONTROL, INK, PLOT_SETTINGS, styles
 from skip_exp.utils import files
 from skip_exp.utils.console import open_screen
-from skip_exp.within.choose import REFERENCE, TIE, Candidate, Speed, Split, find_references
+from skip_exp.within.choose import MARGIN, REFERENCE, TIE, Candidate, Speed, Split, find_references
 
 log = logging.getLogger(__name__)
 
@@ -222,23 +222,22 @@ def explain_slice(
 ) -> list[str]:
     """What the slice says of the choice, and the bound from which it would be a faster one."""
     uncut, limit = candidates[0], f"{100 * bound:g}"
-    best = uncut.select
+    loss, most = (uncut.select - score for score in (chosen.select, chosen.least))
     told = [
-        f"on the {rows} rows of the selection slice: {tables.points(chosen.select - best)} points "
-        f"from {UNCUT}, standard error {100 * chosen.error:.1f}; allowed together: {limit}"
+        f"on the {rows} rows of the selection slice: {tables.points(0.0 - loss)} points from "
+        f"{UNCUT}; on nine of ten such slices it loses at most {100 * most:.1f}; allowed: {limit}"
     ]
-    if 1 / rows > bound:
+    if MARGIN / rows > bound:
         told.append(
-            f"so few rows show no loss below {100 / rows:.1f} points: only the uncut model is "
-            f"sure to lose less than {limit}"
+            f"so few rows show no loss below {100 * MARGIN / rows:.1f} points: only the uncut "
+            f"model is sure to lose less than {limit}"
         )
-    beyond = [each for each in candidates if not each.fits(best - bound)]
+    beyond = [each for each in candidates if each.least < uncut.select - bound]
     faster = [each for each in beyond if each.speed > chosen.speed / (1 - TIE)]
     if faster:
-        each = max(faster, key=lambda other: other.select - other.error)
-        needed = math.ceil(1000 * (best - each.select + each.error)) / 10
-        times = each.speed / uncut.speed
-        told.append(f"{each.name}, {times:.1f} times, needs a bound of {needed:g} points")
+        each = max(faster, key=lambda other: other.least)
+        speed, needed = each.speed / uncut.speed, math.ceil(1000 * (uncut.select - each.least)) / 10
+        told.append(f"{each.name}, {speed:.1f} times, needs a bound of {needed:g} points")
     return told
 
 

@@ -1,0 +1,113 @@
+"""``python -m studies.bound``: does a choice by ``--within`` lose more than its bound?
+
+    python -m studies.bound outputs/evidence --rows studies/results/bound.csv
+
+Of finished jobs, without a model: the validation rows of a task and a seed stand for all rows. A
+random part of them is the selection slice, by which the rule of ``--within`` chooses among the
+uncut model and its cuts; the rest tells what the choice loses. A row has the draws of one task,
+seed, size of the slice and bound.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from skip_exp import results
+from skip_exp.results import PREDICTIONS, Result
+from skip_exp.utils.machine import git_commit
+from skip_exp.within.choose import Candidate, Cut, Split, choose, estimate_errors
+from studies.evidence import RESULTS
+
+SLICES = (40, 80, 160, 320)  # rows
+BOUNDS = (0.5, 1.0, 2.0)  # points
+DRAWS = 100
+UNCUT = Cut(0.0)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m studies.bound", description=__doc__)
+    parser.add_argument("folders", nargs="+", type=Path)
+    parser.add_argument("--rows", type=Path, required=True)
+    asked = parser.parse_args()
+    models: dict[tuple[str, int], dict[Cut, Result]] = {}
+    for job in results.load(asked.folders):
+        cut = Cut(job.ratio or 0.0, job.config["prune"].get("layers"))
+        if job.status == "done" and cut in read_speeds():
+            models.setdefault((str(job.task), job.seed or 0), {})[cut] = job
+    rows = []
+    for (task, seed), jobs in sorted(models.items()):
+        if len({*jobs, UNCUT}) > 2:  # there is something to choose
+            rows += [{"task": task, "seed": seed} | row for row in measure(jobs)]
+    found = pd.DataFrame(rows).assign(commit=git_commit())
+    found.round(3).to_csv(asked.rows, index=False, lineterminator="\n")
+    return 0
+
+
+def read_speeds() -> dict[Cut, float]:
+    """Texts a second of a model in 8 bits, one text of 64 tokens at a time, by its cut."""
+    times = pd.read_csv(RESULTS / "one_text.csv").query("length == 64 and form == 'int8'")
+    by_name = times.set_index("model")["ms"]
+    cuts = [UNCUT, Cut(0.7), Cut(0.9), Cut(0.9, 3)]
+    return {cut: 1000 / by_name[str(cut)] for cut in cuts}
+
+
+def measure(jobs: dict[Cut, Result]) -> list[dict[str, Any]]:
+    """How often the loss of a choice is above the bound, and above twice the bound."""
+    answers = {cut: read_answers(job) for cut, job in jobs.items()}
+    job, table = next((jobs[cut], each) for cut, each in answers.items() if "dense" in each)
+    predictions = {UNCUT: table["dense"].to_numpy()}
+    predictions |= {cut: each["predicted"].to_numpy() for cut, each in answers.items()}
+    metric, classes = str(job.metric.name), len(job.config["task"]["labels"])
+    cuts, true = [*predictions], table["label"].to_numpy()
+    speeds, draw, rows = read_speeds(), np.random.default_rng(0), []
+    for size in SLICES:
+        losses: dict[float, list[tuple[float, float]]] = {bound: [] for bound in BOUNDS}
+        for _ in range(DRAWS):
+            order = draw.permutation(len(true))
+            select, rest = (
+                Split([], true[part], metric, classes) for part in (order[:size], order[size:])
+            )
+            seen = [predictions[cut][order[:size]] for cut in cuts]
+            candidates = weigh(cuts, seen, select, [speeds[cut] for cut in cuts])
+            scores = [rest.score(predictions[cut][order[size:]]) for cut in cuts]
+            for bound, of_bound in losses.items():
+                chosen = choose(candidates, candidates[0].select - bound / 100)
+                loss = 100 * (scores[0] - scores[candidates.index(chosen)])
+                of_bound.append((loss, chosen.speed / candidates[0].speed))
+        for bound, of_bound in losses.items():
+            loss, speed = np.array(of_bound).T
+            rows.append(
+                {
+                    "slice": size,
+                    "bound": bound,
+                    "models": len(cuts),
+                    "above": 100 * (loss > bound).mean(),
+                    "twice": 100 * (loss > 2 * bound).mean(),
+                    "loss": loss.mean(),
+                    "times": speed.mean(),
+                }
+            )
+    return rows
+
+
+def weigh(
+    cuts: Sequence[Cut], predictions: Sequence[Any], select: Split, speeds: Sequence[float]
+) -> list[Candidate]:
+    """The candidates of a slice, as ``within.measure`` makes them."""
+    errors = estimate_errors(cuts, predictions, select)
+    scores = map(select.score, predictions)
+    every = zip(cuts, scores, errors, speeds, strict=True)
+    return [Candidate(cut, "int8", score, error, speed) for cut, score, error, speed in every]
+
+
+def read_answers(job: Result) -> pd.DataFrame:
+    return pd.read_csv(Path(str(job.path)).parent / PREDICTIONS)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
