@@ -5,12 +5,11 @@
 Of finished jobs, without a model: the validation rows of a task and a seed stand for all rows. A
 random part of them is the selection slice, by which the rule of ``--within`` chooses among the
 uncut model and its cuts; the rest tells what the choice loses. A row has the draws of one task,
-seed, size of the slice and bound.
+seed, size of the slice, bound and margin, the standard errors that a loss may be larger.
 """
 
 import argparse
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +19,11 @@ import pandas as pd
 from skip_exp import results
 from skip_exp.results import PREDICTIONS, Result
 from skip_exp.utils.machine import git_commit
-from skip_exp.within.choose import Candidate, Cut, Split, choose, estimate_errors
+from skip_exp.within.choose import MARGIN, Candidate, Cut, Split, choose, estimate_errors
 from studies.evidence import RESULTS
 
 SLICES = (40, 80, 160, 320)  # rows
-BOUNDS = (0.5, 1.0, 2.0)  # points
+RULES = [(bound, margin) for bound in (0.5, 1.0, 2.0) for margin in (1.0, MARGIN)]  # bound: points
 DRAWS = 100
 UNCUT = Cut(0.0)
 
@@ -66,25 +65,31 @@ def measure(jobs: dict[Cut, Result]) -> list[dict[str, Any]]:
     cuts, true = [*predictions], table["label"].to_numpy()
     speeds, draw, rows = read_speeds(), np.random.default_rng(0), []
     for size in SLICES:
-        losses: dict[float, list[tuple[float, float]]] = {bound: [] for bound in BOUNDS}
+        losses: dict[tuple[float, float], list[tuple[float, float]]] = {rule: [] for rule in RULES}
         for _ in range(DRAWS):
             order = draw.permutation(len(true))
             select, rest = (
                 Split([], true[part], metric, classes) for part in (order[:size], order[size:])
             )
             seen = [predictions[cut][order[:size]] for cut in cuts]
-            candidates = weigh(cuts, seen, select, [speeds[cut] for cut in cuts])
+            errors = estimate_errors(cuts, seen, select)
             scores = [rest.score(predictions[cut][order[size:]]) for cut in cuts]
-            for bound, of_bound in losses.items():
+            for (bound, margin), of_rule in losses.items():
+                candidates = []
+                for cut, answer, error in zip(cuts, seen, errors, strict=True):
+                    wide = error * margin / MARGIN
+                    made = cut, "int8", select.score(answer), wide, speeds[cut]
+                    candidates.append(Candidate(*made))
                 chosen = choose(candidates, candidates[0].select - bound / 100)
                 loss = 100 * (scores[0] - scores[candidates.index(chosen)])
-                of_bound.append((loss, chosen.speed / candidates[0].speed))
-        for bound, of_bound in losses.items():
-            loss, speed = np.array(of_bound).T
+                of_rule.append((loss, chosen.speed / candidates[0].speed))
+        for (bound, margin), of_rule in losses.items():
+            loss, speed = np.array(of_rule).T
             rows.append(
                 {
                     "slice": size,
                     "bound": bound,
+                    "margin": margin,
                     "models": len(cuts),
                     "above": 100 * (loss > bound).mean(),
                     "twice": 100 * (loss > 2 * bound).mean(),
@@ -93,16 +98,6 @@ def measure(jobs: dict[Cut, Result]) -> list[dict[str, Any]]:
                 }
             )
     return rows
-
-
-def weigh(
-    cuts: Sequence[Cut], predictions: Sequence[Any], select: Split, speeds: Sequence[float]
-) -> list[Candidate]:
-    """The candidates of a slice, as ``within.measure`` makes them."""
-    errors = estimate_errors(cuts, predictions, select)
-    scores = map(select.score, predictions)
-    every = zip(cuts, scores, errors, speeds, strict=True)
-    return [Candidate(cut, "int8", score, error, speed) for cut, score, error, speed in every]
 
 
 def read_answers(job: Result) -> pd.DataFrame:
