@@ -10,6 +10,8 @@ seed, size of the slice, bound and margin, the standard errors that a loss may b
 
 import argparse
 import sys
+from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +49,7 @@ def main() -> int:
     return 0
 
 
+@cache
 def read_speeds() -> dict[Cut, float]:
     """Texts a second of a model in 8 bits, one text of 64 tokens at a time, by its cut."""
     times = pd.read_csv(RESULTS / "one_text.csv").query("length == 64 and form == 'int8'")
@@ -63,7 +66,7 @@ def measure(jobs: dict[Cut, Result]) -> list[dict[str, Any]]:
     predictions |= {cut: each["predicted"].to_numpy() for cut, each in answers.items()}
     metric, classes = str(job.metric.name), len(job.config["task"]["labels"])
     cuts, true = [*predictions], table["label"].to_numpy()
-    speeds, draw, rows = read_speeds(), np.random.default_rng(0), []
+    draw, rows = np.random.default_rng(0), []
     for size in SLICES:
         losses: dict[tuple[float, float], list[tuple[float, float]]] = {rule: [] for rule in RULES}
         for _ in range(DRAWS):
@@ -72,32 +75,31 @@ def measure(jobs: dict[Cut, Result]) -> list[dict[str, Any]]:
                 Split([], true[part], metric, classes) for part in (order[:size], order[size:])
             )
             seen = [predictions[cut][order[:size]] for cut in cuts]
-            errors = estimate_errors(cuts, seen, select)
             scores = [rest.score(predictions[cut][order[size:]]) for cut in cuts]
-            for (bound, margin), of_rule in losses.items():
-                candidates = []
-                for cut, answer, error in zip(cuts, seen, errors, strict=True):
-                    wide = error * margin / MARGIN
-                    made = cut, "int8", select.score(answer), wide, speeds[cut]
-                    candidates.append(Candidate(*made))
-                chosen = choose(candidates, candidates[0].select - bound / 100)
-                loss = 100 * (scores[0] - scores[candidates.index(chosen)])
-                of_rule.append((loss, chosen.speed / candidates[0].speed))
+            for rule, (chosen, speed) in choose_by_rules(cuts, seen, select).items():
+                losses[rule].append((100 * (scores[0] - scores[chosen]), speed))
         for (bound, margin), of_rule in losses.items():
             loss, speed = np.array(of_rule).T
-            rows.append(
-                {
-                    "slice": size,
-                    "bound": bound,
-                    "margin": margin,
-                    "models": len(cuts),
-                    "above": 100 * (loss > bound).mean(),
-                    "twice": 100 * (loss > 2 * bound).mean(),
-                    "loss": loss.mean(),
-                    "times": speed.mean(),
-                }
-            )
+            row = {"slice": size, "bound": bound, "margin": margin, "models": len(cuts)}
+            row |= {"above": 100 * (loss > bound).mean(), "twice": 100 * (loss > 2 * bound).mean()}
+            rows.append(row | {"loss": loss.mean(), "times": speed.mean()})
     return rows
+
+
+def choose_by_rules(
+    cuts: Sequence[Cut], predictions: Sequence[Any], select: Split
+) -> dict[tuple[float, float], tuple[int, float]]:
+    """By bound and margin: the index of the chosen cut, and how many times as fast it is."""
+    errors, speeds = estimate_errors(cuts, predictions, select), read_speeds()
+    found = {}
+    for bound, margin in RULES:
+        candidates = []
+        for cut, answers, error in zip(cuts, predictions, errors, strict=True):
+            wide = error * margin / MARGIN  # `choose` multiplies by it
+            candidates.append(Candidate(cut, "int8", select.score(answers), wide, speeds[cut]))
+        chosen = choose(candidates, candidates[0].select - bound / 100)
+        found[bound, margin] = candidates.index(chosen), chosen.speed / candidates[0].speed
+    return found
 
 
 def read_answers(job: Result) -> pd.DataFrame:
