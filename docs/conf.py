@@ -44,6 +44,7 @@ PAGES = {
         "studies/anatomy",
         "studies/speed",
         "studies/cuts",
+        "studies/depth",
     ],
     "Reference": [
         "docs/api/skip_exp",
