@@ -45,6 +45,7 @@ PAGES = {
         "studies/speed",
         "studies/cuts",
         "studies/depth",
+        "studies/few",
     ],
     "Reference": [
         "docs/api/skip_exp",
