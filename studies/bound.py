@@ -91,12 +91,13 @@ def choose_by_rules(
 ) -> dict[tuple[float, float], tuple[int, float]]:
     """By bound and margin: the index of the chosen cut, and how many times as fast it is."""
     errors, speeds = estimate_errors(cuts, predictions, select), read_speeds()
+    scores = [select.score(answers) for answers in predictions]
     found = {}
     for bound, margin in RULES:
         candidates = []
-        for cut, answers, error in zip(cuts, predictions, errors, strict=True):
+        for cut, score, error in zip(cuts, scores, errors, strict=True):
             wide = error * margin / MARGIN  # `choose` multiplies by it
-            candidates.append(Candidate(cut, "int8", select.score(answers), wide, speeds[cut]))
+            candidates.append(Candidate(cut, "int8", score, wide, speeds[cut]))
         chosen = choose(candidates, candidates[0].select - bound / 100)
         found[bound, margin] = candidates.index(chosen), chosen.speed / candidates[0].speed
     return found

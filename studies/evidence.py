@@ -156,6 +156,7 @@ def add(out: Path, path: Path) -> None:
     found = frame.load([out]).reindex(columns=[*COLUMNS])
     found[SCORES] = 100 * found[SCORES]
     names = {"job_id": "job", "git_commit": "commit", LAYERS: "layers"}
+    found[LAYERS] = pd.to_numeric(found[LAYERS], errors="coerce")  # a frame has texts: None
     found = found.rename(columns=names).round(3).dropna(axis="columns", how="all")
     if path.is_file():
         found = pd.concat([pd.read_csv(path), found]).drop_duplicates("job", keep="first")

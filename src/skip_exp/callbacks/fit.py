@@ -100,18 +100,11 @@ class EpochLines(Callback):
         self.began = 0.0
         self.first = 0  # epoch from which a killed fit goes on
 
-    def _start(self, total: Any, what: str) -> None:
-        self._stop()
-        self.bar = console.bar(int(total), what)
-
-    def _count(self, *_: Any, **__: Any) -> None:
+    def on_train_batch_end(self, *_: Any, **__: Any) -> None:
         self.bar.update()
 
-    def _stop(self, *_: Any, **__: Any) -> None:
+    def on_exception(self, *_: Any, **__: Any) -> None:
         self.bar.close()
-
-    on_train_batch_end = _count
-    on_exception = _stop
 
     def on_sanity_check_end(self, trainer: L.Trainer, pl_module: Any) -> None:
         self._say(trainer, 0)
@@ -122,10 +115,10 @@ class EpochLines(Callback):
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: Any) -> None:
         place = f"epoch {trainer.current_epoch + 1} of {trainer.max_epochs}"
-        self._start(trainer.num_training_batches, place)
+        self.bar = console.bar(int(trainer.num_training_batches), place)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: Any) -> None:
-        self._stop()
+        self.bar.close()
         done, most = trainer.current_epoch + 1, trainer.max_epochs or 0
         left = (time.perf_counter() - self.began) / (done - self.first) * (most - done)
         self._say(trainer, done, left)

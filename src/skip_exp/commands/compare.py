@@ -22,7 +22,7 @@ import yaml
 from rich.table import Table
 from scipy import stats
 
-from skip_exp.commands.line import one_line_errors, parser
+from skip_exp.commands.line import add_folders, one_line_errors, parser
 from skip_exp.config.compose import choices
 from skip_exp.config.together import values_of
 from skip_exp.errors import SkipError
@@ -55,13 +55,7 @@ MIXED = "{} pairs: code or libraries of the two sides differ. Run the older jobs
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit code: 0, or 1 where nothing can be compared."""
     line = parser("compare", __doc__)
-    line.add_argument(
-        "folders",
-        nargs="*",
-        metavar="FOLDER",
-        default=["outputs"],
-        help="folders of results (default: outputs)",
-    )
+    add_folders(line)
     line.add_argument(
         "--by", required=True, metavar="KEY[=A,B]", help="key or group to compare, and its values"
     )

@@ -18,6 +18,12 @@ def parser(word: str, about: str | None) -> ArgumentParser:
     return ArgumentParser(prog=f"skip-exp {word}", description=text, formatter_class=kind)
 
 
+def add_folders(line: ArgumentParser) -> None:
+    """The argument ``folders`` of a command that reads results."""
+    where = "folders of results (default: outputs)"
+    line.add_argument("folders", nargs="*", metavar="FOLDER", default=["outputs"], help=where)
+
+
 def one_line_errors(code: int) -> Callable[[Main], Main]:
     """Make a command print a `SkipError` as one line and return ``code``; 1 if a job failed."""
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 from jinja2 import Environment, PackageLoader
 
-from skip_exp.commands.line import one_line_errors, parser
+from skip_exp.commands.line import add_folders, one_line_errors, parser
 from skip_exp.outcomes.registry import METRICS
 from skip_exp.report import cells, frame, tables
 from skip_exp.report.tables import CAPTION, escape_markdown
@@ -25,13 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Exit code: 0, or 1 where there is nothing to read or the reports cannot be written.
     """
     line = parser("report", main.__doc__)
-    line.add_argument(
-        "folders",
-        nargs="*",
-        metavar="FOLDER",
-        default=["outputs"],
-        help="folders of results (default: outputs)",
-    )
+    add_folders(line)
     line.add_argument(
         "--output",
         type=Path,
