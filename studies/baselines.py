@@ -23,7 +23,7 @@ from skip_exp.phases.prepare import prepare
 from skip_exp.utils.machine import git_commit
 from skip_exp.within.baselines import fit_baselines
 from skip_exp.within.choose import Split
-from studies.evidence import CONF, DEVELOPMENT, RESULTS, TITLES
+from studies.evidence import CONF, DEVELOPMENT, MORE, RESULTS, TITLES
 
 
 def main() -> int:
@@ -46,6 +46,7 @@ def measure(task: str, count: int | None, seed: int) -> Iterator[dict[str, Any]]
     """A row per model, scores in percent."""
     own = [f"hydra.searchpath=[file://{CONF}]", f"+task={task}", "logger=none"]
     own += [f"seed={seed}", "experiment=strong", "trainer.accelerator=cpu", "cache.dir=null"]
+    own += MORE.get(task, [])
     own += [] if count is None else [f"data.train_rows={count}"]
     job = prepare(job_config(compose_config("config", own)))
     rows = job.data

@@ -18,9 +18,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import scipy  # loads its parts when they are used: --help needs none
 import yaml
 from rich.table import Table
-from scipy import stats
 
 from skip_exp.commands.line import add_folders, one_line_errors, parser
 from skip_exp.config.compose import choices
@@ -217,7 +217,7 @@ def t_test(differences: Sequence[float] | pd.Series) -> tuple[float, float, floa
     """The 95 % t-interval of their mean, and p; NaN unless two of them differ."""
     if np.ptp(differences) < 1e-9:
         return np.nan, np.nan, np.nan
-    found = stats.ttest_1samp(differences, 0)
+    found = scipy.stats.ttest_1samp(differences, 0)
     low, high = found.confidence_interval(0.95)
     return float(low), float(high), float(found.pvalue)
 
@@ -243,7 +243,7 @@ def bootstrap_rows(pairs: pd.DataFrame) -> tuple[float, float, float] | None:
         return float(np.mean(scores[len(pairs) :]) - np.mean(scores[: len(pairs)]))
 
     how: Any = {"paired": True, "vectorized": False, "n_resamples": DRAWS, "method": "percentile"}
-    low, high = stats.bootstrap((true, *answers), subtract, **how, rng=0).confidence_interval
+    low, high = scipy.stats.bootstrap((true, *answers), subtract, **how, rng=0).confidence_interval
     return float(low), float(high), np.nan
 
 
