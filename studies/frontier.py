@@ -15,7 +15,7 @@ from skip_exp.report.tables import pipe_rows
 from skip_exp.within.choose import Cut
 from studies.evidence import RESULTS, TITLES
 
-TASKS = ("sst2", "cola", "banking77", "cr")
+TASKS = ("sst2", "cola", "banking77", "cr", "irony", "mpqa")
 DEPTH = 6  # layers of MiniLM
 KINDS = {"cut": ("o-", "#3d5a80"), "first layers, distilled": ("s--", "#b5532d")}
 
@@ -69,10 +69,10 @@ def list_baselines() -> list[list[str]]:
 
 def draw() -> Figure:
     """A panel per task: cuts, and first layers, of the same uncut model."""
-    figure = Figure(figsize=(5.2, 5.2), layout="constrained")
+    figure = Figure(figsize=(5.2, 7.4), layout="constrained")
     figure.suptitle("score on validation, % (8 bits)", x=0.01, ha="left", fontsize=12)
     figure.supxlabel("ms for one text of 64 tokens, one thread", fontsize=12)
-    for axes, task in zip(figure.subplots(2, 2).flat, TASKS, strict=True):
+    for axes, task in zip(figure.subplots(3, 2).flat, TASKS, strict=True):
         forms = read_forms(task)
         is_layers = forms.index.str.startswith("first")
         parts = forms[~is_layers], forms[is_layers | (forms.index == "uncut")]
