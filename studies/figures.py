@@ -1,7 +1,7 @@
-"""``python -m studies.figures``: docs/scores.png from results/skip.csv and results/strong.csv.
+"""``python -m studies.figures``: docs/scores.png and README's table, from skip.csv and strong.csv.
 
-Accuracy against the fraction that is cut, means over seeds. Bars are standard errors over the
-validation rows.
+The picture has accuracy against the fraction that is cut, means over seeds. Bars are standard
+errors over the validation rows.
 """
 
 from itertools import product
@@ -10,17 +10,40 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.figure import Figure
 
-from studies.evidence import RESULTS, TITLES
+from skip_exp.report.tables import pipe_rows
+from skip_exp.within.choose import Cut
+from studies.evidence import RESULTS, TITLES, signed
 
 ROWS = {"sst2": 872, "banking77": 3080, "cr": 775}  # of each validation split
 COLOURS = {"banking77": "#3d5a80", "cr": "#b5532d", "sst2": "#7a4e9c"}
 CUTS = (0.52, 0.7, 0.9)
+MEANS = {  # of README's table: tasks with more than one seed
+    "skip": ("sst2", "cola", "mrpc", "banking77", "cr"),
+    "strong": ("sst2", "cola", "banking77", "cr"),
+}
 STYLES = {"strong": "s-", "skip": "o--"}
 MOVED = {("strong", "cr"): -0.9, ("skip", "banking77"): 0.9}  # labels that would touch
 
 
+def table() -> list[list[str]]:
+    """A line per recipe: its mean score over tasks, what cuts change; then ms a text."""
+    lines = [["", "uncut", *(f"{100 * cut:.0f} % cut" for cut in CUTS)], ["---"] * 5]
+    for recipe, tasks in MEANS.items():
+        rows = pd.read_csv(RESULTS / f"{recipe}.csv").query("backbone == 'minilm'")
+        rows = rows[rows["task"].isin(tasks)]
+        dense = rows.drop_duplicates(["task", "seed"]).groupby("task")["metric/dense"].mean()
+        rows = rows.assign(change=rows["metric/final"] - rows["metric/dense"])
+        change = rows.pivot_table("change", "task", "ratio").mean()
+        cells = [f"{dense.mean():.1f}", *(signed(change[cut]) for cut in CUTS)]
+        lines.append([f"`{recipe}`, mean of {len(tasks)} tasks", *cells])
+    times = pd.read_csv(RESULTS / "one_text.csv").query("length == 64 and form == 'int8'")
+    names = ["uncut", *(str(Cut(cut)) for cut in CUTS)]
+    times = times.set_index("model")["ms"][names]
+    return [*lines, ["8 bits, ms a text", *map("{:.1f}".format, times)]]
+
+
 def read_scores(rows: pd.DataFrame, task: str) -> "pd.Series[float]":
-    """Mean accuracy by the fraction that is cut, 0 included, over the seeds of a task."""
+    """Mean score by the fraction that is cut, 0 included, over the seeds of a task."""
     part = rows[(rows["task"] == task) & rows["ratio"].isin(CUTS)]
     dense = part.groupby("seed")["metric/dense"].first().mean()
     return pd.concat([pd.Series({0.0: dense}), part.groupby("ratio")["metric/final"].mean()])
@@ -49,4 +72,5 @@ def draw() -> Figure:
 
 
 if __name__ == "__main__":
+    print(pipe_rows(table()))
     draw().savefig(Path(__file__).parents[1] / "docs/scores.png", dpi=150)

@@ -133,13 +133,14 @@ def test_other_keys_that_differ_make_further_pairs(compared):
 
 
 def test_a_choice_is_named_as_its_command_typed_it(tmp_path):
-    """A custom method, and one of a file whose function has another name."""
-    found = [job(attribution="my.wanda.scores"), job(), job(attribution="random")]
-    jobs = store(tmp_path, found)
-    for place, name in zip(sorted(jobs.iterdir()), ("wanda", "first_order"), strict=False):
+    """A custom method, one of a file whose function has another name, an own one over another."""
+    methods = ("my.wanda.scores", "activation_gradient", "random", "own.scores")
+    jobs = store(tmp_path, [job(attribution=method) for method in methods])
+    typed = ("wanda", "first_order", "random", "random\n- attribution._target_=own.scores")
+    for place, choice in zip(sorted(jobs.iterdir()), typed, strict=True):
         (place / ".hydra").mkdir()
-        (place / ".hydra/overrides.yaml").write_text(f"- +task=sst2\n- attribution={name}\n")
-    assert main([str(jobs), "--by", "attribution=wanda,first_order,random"]) == 0
+        (place / ".hydra/overrides.yaml").write_text(f"- +task=sst2\n- attribution={choice}\n")
+    assert main([str(jobs), "--by", "attribution=wanda,first_order,random,own.scores"]) == 0
     assert main([str(jobs), "--by", "attribution=activation_gradient,random"]) == 1
 
 
@@ -180,13 +181,16 @@ def test_jobs_that_searched_for_their_ratio_are_paired(compared):
     assert compared(found)["ratio"].tolist() == ["found"]
 
 
-def test_stand_in_rows_and_failures_are_left_out(compared):
+def test_failures_are_left_out_and_stand_in_rows_are_named(compared):
     found = [job(0.1, final=0.8), job(0.2, final=0.9)]
     stand_ins = [job(lr, "rte", data_is_sample=True) for lr in (0.1, 0.2)]
     more = [failed(task="mrpc"), job(0.1, "cola", final=None), job(0.2, "cola")]
-    assert set(compared([*found, *stand_ins, *more])["task"]) == {"sst2"}
+    assert compared([*found, *stand_ins, *more])["task"].tolist() == ["rte (stand-in)", "sst2"]
+    real = [job(lr, "rte") for lr in (0.1, 0.2)]
+    tasks = compared([*found, *stand_ins, *real]).set_index("task")["pairs"]
+    assert tasks.to_dict() == {"rte": 1, "rte (stand-in)": 1, "sst2": 1, "mean": 2}
     with pytest.raises(SkipError):
-        compared(stand_ins)
+        compared([failed(task="mrpc")])
 
 
 @pytest.mark.parametrize("asked", ["prune.allocation", "tune.lr=0.1,0.3", "tune.epochs"])

@@ -10,7 +10,7 @@ from hydra import compose, initialize_config_dir
 from skip_exp.cache.version import digest
 from skip_exp.config import schema
 from skip_exp.report.tables import pipe_rows
-from studies import evidence, frontier, halves
+from studies import evidence, figures, frontier, halves
 
 
 def test_the_table_has_a_mean_per_group() -> None:
@@ -58,6 +58,8 @@ def test_the_page_shows_the_rows_of_the_file() -> None:
         rows = pd.read_csv(evidence.RESULTS / f"{name}.csv")
         assert pipe_rows(evidence.table(rows[rows["backbone"] == "minilm"])) in page
     assert pipe_rows(frontier.table()) in page
+    readme = (evidence.HERE.parent / "README.md").read_text(encoding="utf-8")
+    assert pipe_rows(figures.table()) in readme
 
 
 def test_a_confirmation_needs_the_frozen_recipe(

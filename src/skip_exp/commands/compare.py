@@ -30,7 +30,7 @@ from skip_exp.outcomes.scores import DRAWS, Labels, score
 from skip_exp.report import frame
 from skip_exp.report.cells import SEARCHED, ratio_text
 from skip_exp.report.frame import PREFIX, name_values
-from skip_exp.report.tables import console, percent, points
+from skip_exp.report.tables import SAMPLE, console, percent, points
 from skip_exp.results import PREDICTIONS
 from skip_exp.utils.console import open_screen
 
@@ -40,7 +40,8 @@ APART = ["backbone", "ratio"]  # each has a table of its own, unless it is compa
 TESTED = ["low", "high", "p", "over"]
 MEAN = "mean"  # in the column `task`: over the tasks
 NOTE = (
-    "Scores of final models (--split {split}), in percent. The mean counts every task once. Its"
+    "Scores of final models (--split {split}), in percent. The mean counts every task once,"
+    " stand-ins not. Its"
     " 95 % interval and p are those of a paired t-test over the tasks; {task}."
 )
 TASK_NOTES = {
@@ -122,12 +123,13 @@ def compare(
 
 
 def _select(results: pd.DataFrame, by: str, column: str) -> pd.DataFrame:
-    """Finished results on rows of their own task, with their ``score``."""
-    real = results[(results["status"] == "done") & ~results["sample"]]
-    real = real.dropna(subset=["seed", column]).rename(columns={column: "score"})
-    if real.empty:
-        raise SkipError(f"--by {by}: no finished result on rows of its own task")
-    return real.assign(ratio=real["ratio"].mask(real["searched"], SEARCHED).map(ratio_text))
+    """Finished results with their ``score``; the task of stand-in rows says so."""
+    done = results[results["status"] == "done"].dropna(subset=["seed", column])
+    if done.empty:
+        raise SkipError(f"--by {by}: no finished result has a score")
+    tasks = done["task"].mask(done["sample"], done["task"] + f" ({SAMPLE})")
+    ratios = done["ratio"].mask(done["searched"], SEARCHED).map(ratio_text)
+    return done.rename(columns={column: "score"}).assign(task=tasks, ratio=ratios)
 
 
 def _is_of(column: str, by: str) -> bool:
@@ -151,12 +153,16 @@ def _name_options(results: pd.DataFrame, by: str, compared: list[str]) -> pd.Ser
 
 
 def _read_choice(path: str, group: str) -> str:
-    """What a job's command chose of a group: ``wanda`` of ``attribution=wanda``; else nothing."""
+    """What a job's command chose of a group: ``wanda`` of ``attribution=wanda``.
+
+    Nothing where it chose none, or put an own function in its place.
+    """
     try:
         text = (Path(path).parent / ".hydra/overrides.yaml").read_text(encoding="utf-8")
     except OSError:
         return ""
-    return values_of(yaml.safe_load(text) or []).get(group, "")
+    values = values_of(yaml.safe_load(text) or [])
+    return "" if f"{group}._target_" in values else values.get(group, "")
 
 
 def _plain(value: Any) -> str:
@@ -204,12 +210,15 @@ def _summarize(pairs: pd.DataFrame, split: str) -> pd.DataFrame:
         found = over_rows or t_test(group["difference"])
         tests.append((*found, "rows" if over_rows else "pairs"))
     tasks[TESTED] = tests
-    if len(tasks) == 1:
+    own = tasks[~tasks["task"].str.endswith(f"({SAMPLE})")]  # a stand-in is no task's score
+    if len(own) < 2:
         return tasks
-    counts = tasks[["pairs", "mixed"]].sum()
-    means = tasks[["baseline_score", "option_score", "difference"]].mean()
-    tested = dict(zip(TESTED, (*t_test(tasks["difference"]), "tasks"), strict=True))
-    mean = {"task": MEAN, "metric": "", **counts, **means, **tested}
+    mean = {
+        **{"task": MEAN, "metric": ""},
+        **own[["pairs", "mixed"]].sum(),
+        **own[["baseline_score", "option_score", "difference"]].mean(),
+        **dict(zip(TESTED, (*t_test(own["difference"]), "tasks"), strict=True)),
+    }
     return pd.concat([tasks, pd.DataFrame([mean])], ignore_index=True)
 
 
@@ -242,8 +251,16 @@ def bootstrap_rows(pairs: pd.DataFrame) -> tuple[float, float, float] | None:
         scores = [score(metric, each, true, classes) for each in answers]
         return float(np.mean(scores[len(pairs) :]) - np.mean(scores[: len(pairs)]))
 
-    how: Any = {"paired": True, "vectorized": False, "n_resamples": DRAWS, "method": "percentile"}
-    low, high = scipy.stats.bootstrap((true, *answers), subtract, **how, rng=0).confidence_interval
+    resampled = scipy.stats.bootstrap(
+        (true, *answers),
+        subtract,
+        vectorized=False,
+        paired=True,
+        method="percentile",
+        n_resamples=DRAWS,
+        rng=0,
+    )
+    low, high = resampled.confidence_interval
     return float(low), float(high), np.nan
 
 
