@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from skip_exp.report.tables import pipe_rows
 from skip_exp.within.choose import Cut
 from studies.evidence import RESULTS, TITLES, signed
+from studies.frontier import ASKED
 
 ROWS = {"sst2": 872, "banking77": 3080, "cr": 775}  # of each validation split
 COLOURS = {"banking77": "#3d5a80", "cr": "#b5532d", "sst2": "#7a4e9c"}
@@ -36,7 +37,7 @@ def table() -> list[list[str]]:
         change = rows.pivot_table("change", "task", "ratio").mean()
         cells = [f"{dense.mean():.1f}", *(signed(change[cut]) for cut in CUTS)]
         lines.append([f"`{recipe}`, mean of {len(tasks)} tasks", *cells])
-    times = pd.read_csv(RESULTS / "one_text.csv").query("length == 64 and form == 'int8'")
+    times = pd.read_csv(RESULTS / "one_text.csv").query(ASKED)
     names = ["uncut", *(str(Cut(cut)) for cut in CUTS)]
     times = times.set_index("model")["ms"][names]
     return [*lines, ["8 bits, ms a text", *map("{:.1f}".format, times)]]

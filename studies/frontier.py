@@ -17,6 +17,7 @@ from studies.evidence import RESULTS, TITLES
 
 TASKS = ("sst2", "cola", "banking77", "cr", "irony", "mpqa")
 DEPTH = 6  # layers of MiniLM
+ASKED = "shape == 'minilm' and length == 64 and form == 'int8'"  # whose times are shown
 KINDS = {"cut": ("o-", "#3d5a80"), "first layers, distilled": ("s--", "#b5532d")}
 
 
@@ -36,7 +37,7 @@ def read_forms(task: str) -> pd.DataFrame:
     """Columns ms, score and error of each form of a task in 8 bits, fastest first."""
     rows = pd.read_csv(RESULTS / "int8.csv").query("recipe == 'strong' and split == 'validation'")
     rows = rows[(rows["task"] == task) & (rows["seed"] == 1)]
-    times = pd.read_csv(RESULTS / "one_text.csv").query("length == 64 and form == 'int8'")
+    times = pd.read_csv(RESULTS / "one_text.csv").query(ASKED)
     rows = rows.set_axis([*map(name_form, rows["ratio"], rows["layers"])])
     score = rows["after"]
     # Of Matthews correlation about 1 / sqrt(n).
