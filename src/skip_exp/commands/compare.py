@@ -40,9 +40,8 @@ APART = ["backbone", "ratio"]  # each has a table of its own, unless it is compa
 TESTED = ["low", "high", "p", "over"]
 MEAN = "mean"  # in the column `task`: over the tasks
 NOTE = (
-    "Scores of final models (--split {split}), in percent. The mean counts every task once,"
-    " stand-ins not. Its"
-    " 95 % interval and p are those of a paired t-test over the tasks; {task}."
+    "Scores of final models (--split {split}), in percent. The mean counts every task once, without"
+    " stand-ins. Its 95 % interval and p are those of a paired t-test over the tasks; {task}."
 )
 TASK_NOTES = {
     "select": "those of a task, over its pairs",
@@ -94,21 +93,21 @@ def compare(
     Raises:
         SkipError: no such key or value, or no two results that differ in it alone.
     """
-    real = _select(results, by, SPLITS[split])
-    settings = [name for name in real if name.startswith(PREFIX)]
+    done = _select(results, by, SPLITS[split])
+    settings = [name for name in done if name.startswith(PREFIX)]
     keys = ["task", "metric", *APART, "attribution", "seed", *settings]  # what a pair shares
     compared = [name for name in keys if _is_of(name, by)]
     if not compared:
-        differ = [name.removeprefix(PREFIX) for name in keys if real[name].nunique() > 1]
+        differ = [name.removeprefix(PREFIX) for name in keys if done[name].nunique() > 1]
         raise SkipError(
             f"--by {by}: no such key in these results; "
             f"keys that differ: {', '.join(differ) or 'none'}"
         )
-    real = real.assign(option=_name_options(real, by, compared))
-    baseline, *others = _choose(real["option"], by, values)
+    done = done.assign(option=_name_options(done, by, compared))
+    baseline, *others = _choose(done["option"], by, values)
     on = [name for name in keys if name not in compared]
     places = [name for name in APART if name in on]
-    sides = dict(iter(real.drop_duplicates([*on, "option"], keep="last").groupby("option")))
+    sides = dict(iter(done.drop_duplicates([*on, "option"], keep="last").groupby("option")))
     parts = []
     for option in others:
         pairs = sides[baseline].merge(sides[option], on=on, suffixes=(None, " of option"))
@@ -210,11 +209,12 @@ def _summarize(pairs: pd.DataFrame, split: str) -> pd.DataFrame:
         found = over_rows or t_test(group["difference"])
         tests.append((*found, "rows" if over_rows else "pairs"))
     tasks[TESTED] = tests
-    own = tasks[~tasks["task"].str.endswith(f"({SAMPLE})")]  # a stand-in is no task's score
+    own = tasks[~groups["sample"].first().to_numpy()]  # a stand-in is no score of the task
     if len(own) < 2:
         return tasks
     mean = {
-        **{"task": MEAN, "metric": ""},
+        "task": MEAN,
+        "metric": "",
         **own[["pairs", "mixed"]].sum(),
         **own[["baseline_score", "option_score", "difference"]].mean(),
         **dict(zip(TESTED, (*t_test(own["difference"]), "tasks"), strict=True)),
