@@ -65,13 +65,13 @@ def save_skill(
     """Write the skill of a pruned ``model`` into ``folder`` and return the folder.
 
     Tensors: ``prompt.*``, ``readout.*`` and what was trained of ``backbone.*``, in fp32;
-    ``keep/<site>``, int32 indices; ``range/<linear>``, fp16.
+    ``keep/<site>``, uint16 indices (T5-11B's 65,536 units fit); ``range/<linear>``, fp16.
 
     Args:
         ranges: see :func:`skip_exp.skill.ranges.measure_ranges`.
     """
     tensors = trainable_state(model)
-    tensors |= {f"{KEEP}{site}": kept.to(torch.int32) for site, kept in keep.items()}
+    tensors |= {f"{KEEP}{site}": kept.to(torch.uint16) for site, kept in keep.items()}
     for name, x in (ranges or {}).items():
         tensors[f"{RANGE}{name}"] = x.clamp(max=LARGEST_HALF).half()
     write_skill(folder, tensors, record.stored())
