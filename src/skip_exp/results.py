@@ -357,5 +357,5 @@ def next_steps(result: Result) -> str:
     return (
         f"skill:   {skill} ({decimal(size)})\n"
         f"predict: skip-exp predict {shlex.quote(str(skill))} {' '.join(texts)}\n"
-        f"export:  skip-exp export {shlex.quote(str(skill))} {small}"
+        f"export:  skip-exp export {shlex.quote(str(skill))} {small} --format onnx --int8"
     )

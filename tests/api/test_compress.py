@@ -223,6 +223,8 @@ def test_what_cannot_be_compressed_is_refused(
     (tmp_path / "odd/configuration_odd.py").write_text(code)
     odd = {"model_type": "odd", "auto_map": {"AutoConfig": "configuration_odd.OddConfig"}}
     (tmp_path / "odd/config.json").write_text(json.dumps(odd))
+    with pytest.raises(SkipError, match="BertModel"):
+        compress(save(classifier("bert").bert, tmp_path / "headless"), cut_only)
     monkeypatch.setattr(builtins, "input", lambda _: "y")
     with pytest.raises(SkipError):  # its code does not run, and nobody is asked
         compress(tmp_path / "odd", cut_only)

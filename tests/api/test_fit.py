@@ -336,6 +336,13 @@ def test_the_column_of_groups_is_kept(tmp_path: Path) -> None:
         describe(rows, tmp_path, overrides=["task.group=team"])
 
 
+def test_rows_for_the_selection_slice_may_be_a_file(tmp_path: Path) -> None:
+    rows = pd.DataFrame({"text": "a", "label": [0, 1] * 10})
+    task = describe(rows, tmp_path, overrides=["+task.files.select=unseen.csv"])
+    assert task["files"].keys() == {"train", "select"}
+    assert task["files"]["select"] == "unseen.csv"
+
+
 def test_overrides_are_checked_as_on_the_command_line(toy: Path, tmp_path: Path) -> None:
     doors: dict[str, Any] = {
         "hydra.run.dir": {"overrides": ["hydra.run.dir=x"]},

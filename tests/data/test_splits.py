@@ -202,6 +202,10 @@ def test_all_bad_rows_are_named_at_once_or_dropped(tmp_path: Path) -> None:
     places = "3 bad rows: row 2: column 's'.*row 3: label 'maybe'.*row 4: empty label"
     with pytest.raises(DataError, match=places):
         load(files)
+    path.write_text("\n".join([*lines, ",1", ",0", ",1", ",1", ",1", "y,maybe"]) + "\n")
+    with pytest.raises(DataError, match=r"row 2, 45, 46, 47, 48, and 1 more: .*row 3, 50: label"):
+        load(files)
+    path.write_text("\n".join(lines) + "\n")
     raw = load(files, drop_bad=True)
     assert (len(raw.train) + len(raw.select), raw.dropped) == (41, 3)
     assert raw.train[0]["texts"] == ["two\nlines"]

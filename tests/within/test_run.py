@@ -134,6 +134,8 @@ def test_the_table_compares_with_the_chosen_model(tmp_path: Path) -> None:
     assert any(show.TF_IDF in each for each in show.judge_baselines(slower, contended=False))
     worse = slower.assign(difference=-0.25)
     assert show.judge_baselines(worse, contended=False) == []
+    told = show.explain(frame, candidates, fast, 0.01, 4)
+    assert not any("37.5 points" in each for each in told)  # nothing is said of the uncut model
     told = show.explain(frame, candidates, fast, 1.0, 4)
     assert not any("37.5 points" in each or "bound of" in each for each in told)
 

@@ -136,6 +136,9 @@ def _read_config(path: str) -> Any:
         raise SkipError(f"compress: {path}: {why}") from error
     if config.model_type not in READOUTS:
         raise SkipError(f"compress: a {config.model_type}, not one of {', '.join(READOUTS)}")
+    made = " and ".join(config.architectures or [])
+    if made and "SequenceClassification" not in made:
+        raise SkipError(f"compress: {path}: a {made}, not yet a classifier: fine-tune it")
     kind = config.problem_type
     if kind is not None and kind not in OF_PROBLEM:
         known = " or ".join(map(str, OF_PROBLEM))

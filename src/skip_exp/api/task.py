@@ -113,7 +113,8 @@ def describe_task(given: Given, cfg: DictConfig, root: Path) -> dict[str, Any]:
     if not cfg.data.drop_bad:
         for split, table in given.splits.items():
             to_rows(table, spec, split)
-    return task | {"files": {split: _file(table, root) for split, table in given.splits.items()}}
+    own = {split: _file(table, root) for split, table in given.splits.items()}
+    return task | {"files": asked["files"] | own}
 
 
 def _name_of(table: Table) -> str:

@@ -26,7 +26,7 @@ from pathlib import Path
 
 from skip_exp.commands.line import one_line_errors, parser
 from skip_exp.errors import SkipError
-from skip_exp.skill.record import FORMATS
+from skip_exp.skill.record import FORMATS, find_skill
 from skip_exp.utils import console
 
 
@@ -49,6 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         raise SkipError(f"--int8: not for --format {options.format}, only for onnx")
     if repo_id and options.format != "hf":
         raise SkipError(f"--push-to-hub: not for --format {options.format}, only for hf")
+    find_skill(options.skill)
     from skip_exp.skill.export.huggingface import check_push, upload  # torch: not for a refusal
     from skip_exp.skill.skill import Skill  # the same
 

@@ -35,7 +35,7 @@ def train(arguments: Sequence[str] | None = None) -> int:
     """
     line = parser("train", train.__doc__)
     add_arguments(line)
-    line.add_argument("--backbone", help="a choice of backbone= (default: minilm)")
+    line.add_argument("--backbone", help="a choice of backbone= (default: minilm, for English)")
     options = parse(line, arguments)
     skill = skip_exp.fit(options.pop("file"), **options)
     if not finds_model(options):  # else the search has shown it
@@ -87,8 +87,6 @@ def compress(arguments: Sequence[str] | None = None) -> int:
         show(small.folder)
         if out:
             print(f"written: {small.export(out)}")
-    if options["validation"] is None:
-        print(f"scores:  on rows of {file}; if the model was trained on them: --validation FILE")
     return 0
 
 
@@ -128,7 +126,7 @@ def add_arguments(line: ArgumentParser) -> None:
         "overrides",
         nargs="*",
         metavar="KEY=VALUE",
-        help="further settings, such as tune.epochs=4 data.sep=/ task.kind=many_labels",
+        help="further settings, such as retune.epochs=4 data.sep=/ task.kind=many_labels",
     )
 
 

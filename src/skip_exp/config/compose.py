@@ -32,6 +32,7 @@ NO_TEXTS = ("null", "true", "false", "inf", "nan")  # which Hydra reads as other
 READING = ("data.sep", "data.encoding", "data.drop_bad")  # how `predict` and `evaluate` read
 _OWN = {  # what to do where none of a group's choices is meant
     "task": "; for your own rows: skip-exp train FILE, or --config-dir",
+    "attribution": "; for your own method: --config-dir",
     "backbone": "; for a folder or a hub id: backbone.path=, with backbone.name= and .family=",
 }
 _IN_FILE = re.compile(r"In '(.+?)': .* composing config: (.*) full_key: (\S+)")  # by Hydra

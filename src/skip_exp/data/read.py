@@ -27,7 +27,7 @@ SUFFIXES = (
     *(".jsonl.gz", ".json.gz", ".csv.gz", ".tsv.gz"),
 )
 FIX = "data.drop_bad=true leaves them out"
-_TOLD = 5  # bad rows that a message names
+_TOLD = 5  # reasons that a message names, and bad rows of each
 _LONG = 500  # characters of a parser's message
 _SEPARATORS = (",", ";", "\t")
 
@@ -56,11 +56,11 @@ class Table:
         if not bad:
             return
         told: dict[str, list[int]] = {}  # by reason: a wrong column has one for most of its rows
-        for number in sorted(bad)[:_TOLD]:
+        for number in sorted(bad):
             told.setdefault(bad[number], []).append(number)
-        reasons = [f"row {', '.join(map(str, at))}: {why}" for why, at in told.items()]
-        if len(bad) > _TOLD:
-            reasons.append(f"and {len(bad) - _TOLD} more")
+        reasons = [f"row {shown_names(at, _TOLD)}: {why}" for why, at in told.items()]
+        if len(reasons) > _TOLD:
+            reasons[_TOLD:] = [f"and {len(reasons) - _TOLD} other reasons"]
         count = "1 bad row" if len(bad) == 1 else f"{len(bad)} bad rows"
         text = f"{self.where}: {count}: {'; '.join(reasons)}"
         if not drop:

@@ -114,7 +114,9 @@ def to_rows(table: Table, spec: TaskConfig, split: str, drop_bad: bool = False) 
     more = FIX if rows else ""
     if any(why.startswith("label ") for why in bad.values()):
         indices = f"0 to {len(spec.labels) - 1} or " if with_indices(spec.labels) else ""
-        more = f"labels: {indices}one of {shown_names(spec.labels)}; {more}".removesuffix("; ")
+        known = f"labels: {indices}one of {shown_names(spec.labels)}"
+        cure = "to name them: task.labels=[A,B], of a given model --classes A,B"
+        more = f"{known} ({cure}); {more}".removesuffix("; ")
     table.report_bad(bad, drop_bad, more)
     if not rows:
         raise DataError(f"task {spec.name}: split {split} of {table.where} has no good rows")

@@ -164,7 +164,10 @@ def tell(
     frame: pd.DataFrame, names: Sequence[str], validation: Split, sentences: Sequence[str]
 ) -> None:
     """Log the last table and what there is to say about it."""
-    title = f"was it worth it? {validation.metric} on {len(validation.labels)} validation rows"
+    title = (
+        f"was it worth it? {validation.metric} on {len(validation.labels)} validation rows "
+        "(in brackets: 95 % interval, 95th percentile)"
+    )
     screen = open_screen()
     with screen.capture() as shown:
         screen.print(tables.console(to_text(frame, names), title))
@@ -211,7 +214,7 @@ def judge_baselines(frame: pd.DataFrame, *, contended: bool) -> list[str]:
         if row["difference_low"] > 0:
             told.append(f"{name}: {tables.points(row['difference'])} points: take that")
         elif row["difference_high"] >= 0 and (row["difference"] > 0 or row["ms"] < chosen["ms"]):
-            told.append(f"{name}: as good within the interval: it may be all that you need")
+            told.append(f"{name}: as good within the interval: it may do; it is not saved")
     if contended:
         told.append("other processes took cores: the speeds are contended")
     return told
@@ -227,7 +230,7 @@ def explain_slice(
         f"on the {rows} rows of the selection slice: {tables.points(0.0 - loss)} points from "
         f"{UNCUT}; on nine of ten such slices it loses at most {100 * most:.1f}; allowed: {limit}"
     ]
-    if MARGIN / rows > bound:
+    if MARGIN / rows > bound and not chosen.cut.ratio:
         told.append(
             f"so few rows show no loss below {100 * MARGIN / rows:.1f} points: only the uncut "
             f"model is sure to lose less than {limit}"
