@@ -35,6 +35,15 @@ def test_templates_fill_plain_columns_only() -> None:
     assert columns_of(["{word}: {s.1}", "s"]) == ["word", "s.1", "s"]
 
 
+def test_one_of_two_columns_may_be_empty() -> None:
+    mail = {"subject": None, "body": "it broke"}
+    assert build_texts(mail, ["subject", "body"]) == ["", "it broke"]
+    assert build_texts(mail, ["{subject}: {body}"]) == [": it broke"]
+    for entries in (["subject"], ["subject", "subject"]):
+        with pytest.raises(ValueError, match="empty"):
+            build_texts(mail, entries)
+
+
 @pytest.mark.parametrize(
     ("changes", "says"),
     [

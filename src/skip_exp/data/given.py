@@ -32,19 +32,22 @@ def build_texts(example: Any, entries: Sequence[str]) -> list[str]:
         ['bank: it shut']
 
     Args:
-        example: a row with the columns, a text, or two texts.
+        example: a row with the columns, a text, or two texts. An empty cell beside a text, such as
+            a mail's subject, is an empty text.
 
     Raises:
         ValueError: it has other columns, another number of texts, or something that is no text.
     """
     if not isinstance(example, Mapping):
         return _check_texts(example, entries)
-    cells = {}
-    for column in columns_of(entries):
+    cells, columns = {}, columns_of(entries)
+    is_blank = all(example.get(column) is None for column in columns)
+    for column in columns:
         if column not in example:
             raise ValueError(f"no column {column!r} (it has: {shown_names([*example])})")
+        cell = example[column]
         try:
-            cells[column] = text_of(example[column])
+            cells[column] = text_of("" if cell is None and not is_blank else cell)
         except ValueError as error:
             raise ValueError(f"column {column!r} {error}") from error
     texts = []

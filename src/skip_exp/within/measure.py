@@ -25,7 +25,7 @@ from skip_exp.within.choose import Candidate, Cut, Speed, Split, estimate_errors
 log = logging.getLogger(__name__)
 
 TIMED_TEXTS = 400  # texts that every model answers in turns
-SECONDS = 2.0  # of each model, about: one text at a time, then as many in batches
+SECONDS = 1.0  # of each model, about: one text at a time, then as many in batches
 TURNS = 4  # turns of each model at least
 BLOCK = 8  # texts that a model answers one by one in a turn
 AT_ONCE = 128  # texts that it answers at once
