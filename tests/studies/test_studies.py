@@ -10,7 +10,8 @@ from hydra import compose, initialize_config_dir
 from skip_exp.cache.version import digest
 from skip_exp.config import schema
 from skip_exp.report.tables import pipe_rows
-from studies import evidence, figures, frontier, halves
+from skip_exp.within.choose import Cut
+from studies import bound, evidence, figures, frontier, halves
 
 
 def test_the_table_has_a_mean_per_group() -> None:
@@ -102,3 +103,8 @@ def test_first_layers_alone_are_told_from_cuts_in_fewer_layers() -> None:
     nothing = float("nan")
     names = [frontier.name_form(*each) for each in ((0, nothing), (0.9, 3), (0.667, 2), (0.834, 1))]
     assert names == ["uncut", "90 % cut, 3 layers", "first 2 layers", "first layer"]
+
+
+def test_the_speed_of_a_choice_is_that_of_its_shape_alone() -> None:
+    speeds = bound.read_speeds()
+    assert speeds[Cut(0.0)] < speeds[Cut(0.7)] < speeds[Cut(0.9)] < speeds[Cut(0.9, 3)]
