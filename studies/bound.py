@@ -5,7 +5,8 @@
 Of finished jobs, without a model: the validation rows of a task and a seed stand for all rows. A
 random part of them is the selection slice, by which the rule of ``--within`` chooses among the
 uncut model and its cuts; the rest tells what the choice loses. A row has the draws of one task,
-seed, size of the slice, bound and margin, the standard errors that a loss may be larger.
+seed, number of train rows (0: all), size of the slice, bound and margin, the standard errors that
+a loss may be larger.
 """
 
 import argparse
@@ -35,15 +36,16 @@ def main() -> int:
     parser.add_argument("folders", nargs="+", type=Path)
     parser.add_argument("--rows", type=Path, required=True)
     asked = parser.parse_args()
-    models: dict[tuple[str, int], dict[Cut, Result]] = {}
+    models: dict[tuple[str, int, int], dict[Cut, Result]] = {}
     for job in results.load(asked.folders):
         cut = Cut(job.ratio or 0.0, job.config["prune"].get("layers"))
         if job.status == "done" and cut in read_speeds():
-            models.setdefault((str(job.task), job.seed or 0), {})[cut] = job
+            pair = (str(job.task), job.seed or 0, job.train_rows or 0)
+            models.setdefault(pair, {})[cut] = job
     rows = []
-    for (task, seed), jobs in sorted(models.items()):
+    for (task, seed, train), jobs in sorted(models.items()):
         if len({*jobs, UNCUT}) > 2:  # there is something to choose
-            rows += [{"task": task, "seed": seed} | row for row in measure(jobs)]
+            rows += [{"task": task, "seed": seed, "train": train} | row for row in measure(jobs)]
     found = pd.DataFrame(rows).assign(commit=git_commit())
     found.round(3).to_csv(asked.rows, index=False, lineterminator="\n")
     return 0

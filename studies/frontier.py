@@ -83,7 +83,7 @@ def draw() -> Figure:
         axes.grid(axis="y", alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
         axes.set_xlim(0)
-    figure.axes[1].legend(frameon=False, fontsize=9, loc="lower right")
+    figure.axes[0].legend(frameon=False, fontsize=9, loc="lower right", handlelength=1.2)
     return figure
 
 
