@@ -7,7 +7,6 @@ import pytest
 import yaml
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
-from wandb.sdk.launch.sweeps import utils
 
 from skip_exp import results
 from skip_exp.config import schema
@@ -118,6 +117,8 @@ def ends(parameter: dict[str, Any]) -> list[Any]:
 
 @pytest.mark.parametrize("end", [0, 1])
 def test_an_agents_command_is_a_job(end: int) -> None:
+    from wandb.sdk.launch.sweeps import utils  # takes a second, of each of two workers
+
     assert [path.name for path in FOLDER.iterdir()] == ["recipe.yml"]
     chosen = {name: ends(values)[end] for name, values in SWEEP["parameters"].items()}
     args = utils.create_sweep_command_args({"args": {k: {"value": v} for k, v in chosen.items()}})
