@@ -88,7 +88,7 @@ def save_all(skills: Mapping[Cut, Path], folder: Path) -> list[Place]:
             log.warning("left out: %s in %s: %s", cut, form.name, error)
             return None
 
-    # Side by side, since a process of its own traces each export, on one core.
+    # Side by side, since processes of one thread trace the exports.
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:
         places = list(pool.map(save, wanted))
     saved = []

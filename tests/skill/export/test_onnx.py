@@ -245,6 +245,15 @@ def test_layers_with_one_input_share_its_integers() -> None:
     assert isinstance(output, RoundedLinear) and output.inverse is None
 
 
+def test_what_cannot_be_traced_is_one_line(tiny: Saved, tmp_path: Path) -> None:
+    model = Skill.load(tiny.folder).model
+    inputs = tiny_inputs("bert")
+    del model.readout
+    with pytest.raises(SkipError, match="exporter failed") as error:
+        write.to_onnx(model, inputs, tmp_path / "model.onnx")
+    assert "\n" not in str(error.value) and not (tmp_path / "model.onnx").exists()
+
+
 def test_no_sum_is_fused_with_a_norm(onnx_folder: Path, tmp_path: Path) -> None:
     """``SkipLayerNormalization`` is several times slower than both."""
     onnx, onnxruntime = (pytest.importorskip(name) for name in ("onnx", "onnxruntime"))

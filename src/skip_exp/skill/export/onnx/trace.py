@@ -1,7 +1,7 @@
-"""The program that traces a model into an ONNX graph, and its layers of 8-bit integers.
+"""Trace a model into an ONNX graph, and its layers of 8-bit integers.
 
 ``torch.export`` changes how torch computes in its whole process: another thread that predicts there
-would fail. So the program has a process of its own.
+would fail. So models are traced in processes of their own.
 
 In 8 bits other layers are traced in the place of the model's linears and embeddings.
 A linear layer multiplies unsigned 8-bit activations by signed 8-bit weights. The activations have
@@ -15,7 +15,7 @@ Weights use seven bits, so that a pair of products fits the 16 bits in which pro
 add them. Activations keep all eight bits, because their tails are larger.
 """
 
-import sys
+import os
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +46,12 @@ class Installed(nn.Module):
         self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None
     ) -> Tensor:
         return self.model.logits(input_ids, attention_mask, token_type_ids)
+
+
+def say_nothing() -> None:
+    """Close the standard streams of a process that traces: torch warns there of what it lacks."""
+    for stream in (0, 1, 2):
+        os.dup2(os.open(os.devnull, os.O_RDWR), stream)
 
 
 @torch.no_grad()
@@ -160,10 +166,3 @@ def round_rows(matrix: Tensor, largest: int) -> tuple[Tensor, Tensor]:
     """``matrix`` [n, m] as int8 of at most ``largest``, and the scale of each row [n, 1]."""
     scale = matrix.abs().amax(1, keepdim=True).clamp_min(SMALLEST) / largest
     return (matrix / scale).round().to(torch.int8), scale
-
-
-if __name__ == "__main__":
-    source, target = map(Path, sys.argv[1:])
-    # Written by the process that waits.
-    model, inputs, ranges = torch.load(source, weights_only=False)
-    trace(model, inputs, ranges, target)

@@ -7,17 +7,14 @@ skill's job made its choices.
 import json
 import logging
 import math
-import os
-import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from joblib.externals.loky import get_reusable_executor
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES
@@ -50,6 +47,8 @@ log = logging.getLogger(__name__)
 
 TOLERANCE = 1e-4  # the largest allowed difference of logits in fp32
 ALLOWED = 0.005  # of 8 bits: loss of the main metric, a fraction
+TRACERS = {"max_workers": 2, "env": {"OMP_NUM_THREADS": "1"}}
+IDLE = 60  # seconds that they wait for another model
 DRIFT = 0.1  # the same: largest change of a probability, where the job's rows are not there
 CHECKED = (  # from one word to several lines
     "Splendid.",
@@ -139,20 +138,13 @@ def to_onnx(
     Args:
         ranges: with these, linears and embeddings have 8 bits; None: the graph is in fp32.
     """
-    modules = os.pathsep.join(os.path.abspath(place) for place in sys.path)
-    with TemporaryDirectory() as private:  # nobody else may replace what is unpickled
-        source = Path(private) / "model.pt"
-        torch.save((model, _inputs(batch), ranges), source)
-        done = subprocess.run(
-            [sys.executable, "-P", "-m", trace.__name__, str(source), str(path)],
-            env=os.environ | {"PYTHONPATH": modules},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-        )
-    if done.returncode:
-        why = done.stderr.strip().rpartition("\n")[2]
-        raise SkipError(f"--format onnx: the exporter failed: {why}")
+    # Each program traces many models: its imports take as long as a trace.
+    tracers = get_reusable_executor(**TRACERS, timeout=IDLE, initializer=trace.say_nothing)
+    try:
+        tracers.submit(trace.trace, model, _inputs(batch), ranges, path.absolute()).result()
+    except Exception as error:
+        why = str(error).rpartition("\n")[2]
+        raise SkipError(f"--format onnx: the exporter failed: {why}") from error
 
 
 class Differences(NamedTuple):
