@@ -36,8 +36,9 @@ def run(cfg: Config) -> Result:
     write_config(job.cfg, job.key)
     clock = Clock(phases(cfg))
     with interrupts():
-        skip_done = cfg.sweep.skip_done
-        done = job.cache.get(JOB_STAGE, job.key, lambda: run_phases(job, clock), skip_done)
+        done = job.cache.get(
+            JOB_STAGE, job.key, lambda: run_phases(job, clock), cfg.sweep.skip_done
+        )
         if done.hit:
             log.info("done before: answered from %s", cfg.cache.dir)
             unpack_files(done, job.output)
@@ -107,8 +108,9 @@ def run_phases(job: Job, clock: Clock) -> Entry:
         with clock("search"):
             ratio, result.probes, is_quiet = search(job, dense, relevance)
     with clock("prune"):
-        seed = job.seed("prune")
-        pruned, keep = prune(job.trainer, dense.value, relevance.value, settings, ratio, seed)
+        pruned, keep = prune(
+            job.trainer, dense.value, relevance.value, settings, ratio, job.seed("prune")
+        )
         log_reached(dense.value, pruned, keep, ratio)
     with clock("retune"):
         final, epochs = retune(job, dense, pruned, job.loggers)

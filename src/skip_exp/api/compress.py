@@ -129,8 +129,9 @@ def _read_config(path: str) -> Any:
     try:
         if not folder.is_dir():
             offline_if_unreachable()
-        source = folder if folder.is_dir() else path
-        config = AutoConfig.from_pretrained(source, trust_remote_code=False)
+        config = AutoConfig.from_pretrained(
+            folder if folder.is_dir() else path, trust_remote_code=False
+        )
     except Exception as error:  # of many kinds, from transformers and its HTTP client
         why = first_line(error) if folder.is_dir() else explain_failure(error, path)
         raise SkipError(f"compress: {path}: {why}") from error

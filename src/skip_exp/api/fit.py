@@ -122,8 +122,8 @@ def run(cfg: DictConfig, task: Mapping[str, Any], settings: Sequence[str], root:
         if console.PIPELINE not in sys.modules:
             with console.shown():
                 log.info(console.LOADING)
-        pipeline = console.import_slow(console.PIPELINE)  # not for what is refused
-        run_one = partial(results.run_recorded, pipeline.run)
+        # Not for what is refused.
+        run_one = partial(results.run_recorded, console.import_slow(console.PIPELINE).run)
         with console.shown(folder / LOG_FILE), console.keep_state():
             console.quiet_lightning()
             if "experiment" not in given:

@@ -192,8 +192,7 @@ def _file(table: Table, root: Path) -> str:
     if table.file is not None:
         return str(table.file.resolve())
     # What JSON has no value for, such as bytes, is a bad row.
-    lines = [json.dumps(row, default=lambda _: None) + "\n" for row in table.rows]
-    content = "".join(lines).encode()
+    content = "".join(json.dumps(row, default=lambda _: None) + "\n" for row in table.rows).encode()
     path = root / ROWS_FOLDER / f"{hashlib.sha256(content).hexdigest()[:16]}.jsonl"
     if not os.path.isfile(path):  # no error where the folder may not be read
         files.save(path, content, f"output={root}")

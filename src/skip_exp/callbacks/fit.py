@@ -41,8 +41,9 @@ class Curves(Callback):
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         # The trainer logs every n-th step; an epoch shorter than that also needs a training loss.
-        every = min(trainer.log_every_n_steps, int(trainer.num_training_batches))
-        trainer.log_every_n_steps = every
+        trainer.log_every_n_steps = min(
+            trainer.log_every_n_steps, int(trainer.num_training_batches)
+        )
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: Any) -> None:
         if trainer.sanity_checking:

@@ -87,8 +87,9 @@ def add_scores(job: Job, result: Result, found: Mapping[str, Entry]) -> None:
     result.select = Scores(**scores(job.metric, "select"))
     result.metrics = {name: scores(name, "validation") for name in names}
     if splits:
-        extra = {split: {name: scores(name, split) for name in names} for split in splits}
-        result.metrics["extra"] = extra
+        result.metrics["extra"] = {
+            split: {name: scores(name, split) for name in names} for split in splits
+        }
     logits, outcome = found["final"].tensors, job.data.spec.outcome
     labels = np.array(get_labels(job.data.validation))
     of_select = torch.tensor(get_labels(job.data.select))

@@ -211,8 +211,7 @@ def start_readout(
     inputs = ask(trainer, model, data, data.train, read, "head")
     if not inputs.isfinite().all():
         raise ConfigError("backbone.path", path, "answers nan or inf; take undamaged weights")
-    labels = torch.tensor(get_labels(data.train))
-    fit_linear(readout.linear, inputs, labels, data.spec.outcome)
+    fit_linear(readout.linear, inputs, torch.tensor(get_labels(data.train)), data.spec.outcome)
     log.info("%s: the head starts as logistic regression on %d rows", phase, len(inputs))
 
 

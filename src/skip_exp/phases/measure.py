@@ -104,9 +104,14 @@ def _label_bias(readout: Readout) -> Tensor | None:
 def benchmark(job: Job, done: Entry) -> dict[str, Any]:
     """The ``latency`` of a finished job's models, from the cache where it was taken here."""
     place, settings = describe_place(job.device), job.cfg.benchmark
-    key = Keyed(done.key, lambda: done.key, done.keep)
-    arguments = {"job": key, "settings": settings, "place": place}
-    return job.cache.stage(time_models, job.output / "skill", job.device, **arguments).values
+    return job.cache.stage(
+        time_models,
+        job.output / "skill",
+        job.device,
+        job=Keyed(done.key, lambda: done.key, done.keep),
+        settings=settings,
+        place=place,
+    ).values
 
 
 def time_models(

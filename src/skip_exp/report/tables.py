@@ -133,8 +133,7 @@ def notes(cells: pd.DataFrame) -> list[str]:
 def to_csv(cells: pd.DataFrame) -> str:
     """Unrounded means and deviations (fractions, not percent), one line per cell."""
     table = cells.assign(ratio=cells["ratio"].map(ratio_text), notes=notes(cells))
-    content: str = table.to_csv(index=False)
-    return content
+    return str(table.to_csv(index=False))
 
 
 def show_jobs(found: Sequence[Result]) -> None:

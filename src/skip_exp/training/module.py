@@ -142,8 +142,7 @@ class PromptTuner(L.LightningModule):
         settings = self.settings
         optimizer = torch.optim.AdamW(groups, weight_decay=settings.weight_decay)
         steps = int(self.trainer.estimated_stepping_batches)
-        warmup = int(settings.warmup * steps)
-        schedule = get_linear_schedule_with_warmup(optimizer, warmup, steps)
+        schedule = get_linear_schedule_with_warmup(optimizer, int(settings.warmup * steps), steps)
         return [optimizer], [{"scheduler": schedule, "interval": "step"}]
 
 

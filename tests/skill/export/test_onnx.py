@@ -264,6 +264,17 @@ def test_no_sum_is_fused_with_a_norm(onnx_folder: Path, tmp_path: Path) -> None:
     assert kinds["LayerNormalization"] == 5 and not kinds["SkipLayerNormalization"]
 
 
+def test_in_8_bits_what_a_block_adds_is_subtracted(tmp_path: Path) -> None:
+    """A difference runs on all threads, a sum of several does not."""
+    onnx, path = pytest.importorskip("onnx"), tmp_path / "model.onnx"
+    model, inputs = tiny_model("bert"), tiny_inputs("bert")
+    ranges = measure_ranges(model, [{"input_ids": [12, 13, 14]}], 0)
+    write.to_onnx(model, inputs, path, ranges)
+    kinds = Counter(node.op_type for node in onnx.load(path).graph.node)
+    assert kinds["Sub"] == len(model.blocks()) + 1  # and of the mask
+    assert kinds["MatMulIntegerToFloat"] == len(ranges) and not kinds["Neg"]
+
+
 def test_another_process_gets_it(onnx_folder: Path) -> None:
     skill = OnnxSkill.load(onnx_folder, threads=1)
     assert pickle.loads(pickle.dumps(skill)).predict(TEXTS) == skill.predict(TEXTS)

@@ -80,26 +80,40 @@ def trace(
         verbose=False,
     )
     assert program is not None
-    for node in program.model.graph:
+    separate_sums(program.model.graph)
+    program.save(path, external_data=weights > PROTOBUF_LIMIT)
+
+
+def separate_sums(graph: Any) -> None:
+    """Replace additions of floats, which onnxruntime fuses with norms: that is five times slower.
+
+    A difference takes as long as an addition; a Sum is computed on one thread.
+    """
+    for node in graph:
         node.metadata_props.clear()  # stack traces, with the paths of this machine
-        # onnxruntime fuses an Add before a norm with it, to an operator that is five times slower.
-        # A Sum is of floats alone.
         are_floats = str(node.outputs[0].dtype) == "FLOAT"
         if node.op_type == "Add" and are_floats and all(x and x.producer() for x in node.inputs):
+            first, second = sorted(node.inputs, key=lambda x: x.producer().op_type == "Neg")
             node.op_type = "Sum"
-    program.save(path, external_data=weights > PROTOBUF_LIMIT)
+            if second.producer().op_type == "Neg":
+                node.op_type = "Sub"
+                node.replace_input_with(0, first)
+                node.replace_input_with(1, second.producer().inputs[0])
+                graph.remove(second.producer(), safe=True)
 
 
 def round_model(model: SoftPromptModel, ranges: Ranges) -> None:
     """Put 8-bit layers in the place of the linears in ``ranges`` and all embeddings, in place."""
     linears = {name: model.backbone.get_submodule(name) for name in ranges}
+    added = [block.output for block in model.blocks()]
     even = [block.output for block in model.blocks() if block.attention is not None]
     by: dict[nn.Module, nn.Module] = {}
     for name, linear in linears.items():
         # Layers with the same input share its integers: query, key and value.
         alike = [each for key, each in linears.items() if torch.equal(ranges[key], ranges[name])]
         weights = None if linear in even else torch.cat([each.weight for each in alike])
-        by[linear] = RoundedLinear(linear, ranges[name], weights)
+        # A block's output is added to what entered the block.
+        by[linear] = RoundedLinear(linear, ranges[name], weights, -1 if linear in added else 1)
     for module in model.backbone.modules():
         if isinstance(module, nn.Embedding):
             by[module] = RoundedEmbedding(module)
@@ -112,11 +126,19 @@ class RoundedLinear(nn.Module):
     Args:
         largest: absolute value of each input channel [in].
         weights: of all layers with this input [any, in]; None: it is not smoothed.
+        sign: -1: the negative is computed, to be subtracted.
     """
 
     @torch.no_grad()
-    def __init__(self, linear: nn.Linear, largest: Tensor, weights: Tensor | None) -> None:
+    def __init__(
+        self,
+        linear: nn.Linear,
+        largest: Tensor,
+        weights: Tensor | None,
+        sign: int = 1,
+    ) -> None:
         super().__init__()
+        self.sign = sign
         largest = largest.float()
         largest = largest.clamp_min(RAREST * largest.max()).clamp_min(SMALLEST)
         smooth = torch.ones_like(largest)
@@ -126,9 +148,10 @@ class RoundedLinear(nn.Module):
         self.inverse = None if weights is None else nn.Buffer(1 / smooth)
         weight, scale = round_rows(linear.weight * smooth, WEIGHT)
         units = len(weight)
-        self.weight, self.scale = nn.Buffer(weight.T.contiguous()), nn.Buffer(scale[:, 0])
+        self.weight, self.scale = nn.Buffer(weight.T.contiguous()), nn.Buffer(sign * scale[:, 0])
         self.zero = nn.Buffer(torch.zeros(units, dtype=torch.int8))
-        self.bias = nn.Buffer(torch.zeros(units) if linear.bias is None else linear.bias.data)
+        bias = torch.zeros(units) if linear.bias is None else linear.bias.data
+        self.bias = nn.Buffer(sign * bias)
         self.step = nn.Buffer((largest / smooth).max() / ACTIVATION)
         self.middle = nn.Buffer(torch.tensor(ACTIVATION + 1, dtype=torch.uint8))  # stands for 0
 
@@ -140,13 +163,14 @@ class RoundedLinear(nn.Module):
             shape=x.shape,
             version=20,
         )
-        return symbolic(
+        product = symbolic(
             "com.microsoft::MatMulIntegerToFloat",
             (whole, self.weight, self.step, self.scale, self.middle, self.zero, self.bias),
             dtype=torch.float32,
             shape=(*x.shape[:-1], len(self.bias)),
             version=1,
         )
+        return product if self.sign == 1 else -product
 
 
 class RoundedEmbedding(nn.Module):
