@@ -12,6 +12,7 @@ a loss may be larger.
 import argparse
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ import pandas as pd
 from skip_exp import results
 from skip_exp.results import PREDICTIONS, Result
 from skip_exp.utils.machine import git_commit
-from skip_exp.within.choose import MARGIN, Candidate, Cut, Split, choose, estimate_errors
+from skip_exp.within.choose import MARGIN, Cut, Split, choose, judge
 from studies.evidence import RESULTS
 
 SLICES = (40, 80, 160, 320)  # rows
@@ -93,14 +94,13 @@ def choose_by_rules(
     cuts: Sequence[Cut], predictions: Sequence[Any], select: Split
 ) -> dict[tuple[float, float], tuple[int, float]]:
     """By bound and margin: the index of the chosen cut, and how many times as fast it is."""
-    errors, speeds = estimate_errors(cuts, predictions, select), read_speeds()
-    scores = [select.score(answers) for answers in predictions]
+    judged, speeds = judge([(cut, "int8") for cut in cuts], predictions, select), read_speeds()
     found = {}
     for bound, margin in RULES:
         candidates = []
-        for cut, score, error in zip(cuts, scores, errors, strict=True):
-            wide = error * margin / MARGIN  # `choose` multiplies by it
-            candidates.append(Candidate(cut, "int8", score, wide, speeds[cut]))
+        for each in judged:
+            wide = each.error * margin / MARGIN  # `choose` multiplies by it
+            candidates.append(replace(each, error=wide, speed=speeds[each.cut]))
         chosen = choose(candidates, candidates[0].select - bound / 100)
         found[bound, margin] = candidates.index(chosen), chosen.speed / candidates[0].speed
     return found

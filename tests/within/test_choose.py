@@ -12,8 +12,8 @@ from skip_exp.within.choose import (
     Cut,
     Split,
     choose,
-    estimate_errors,
     find_references,
+    judge,
     pick_shown,
 )
 
@@ -55,9 +55,11 @@ def test_resampled_scores_spread_as_a_share_does() -> None:
 def test_an_error_is_that_of_a_row_at_least_and_none_of_a_rounded_model() -> None:
     uncut, cut = np.zeros(10, int), np.array([1, 1, *[0] * 8])
     rows = Split([["text"]] * 10, uncut, "accuracy", 2)
-    found = estimate_errors([*map(Cut, (0.0, 0.0, 0.5, 0.9))], [uncut, cut, uncut, cut], rows)
-    assert found[:3] == [0, 0, 0.1]
-    assert found[3] == pytest.approx(np.sqrt(0.2 * 0.8 / 10), rel=0.1)
+    models = [(Cut(ratio), "int8") for ratio in (0.0, 0.0, 0.5, 0.9)]
+    found = judge(models, [uncut, cut, uncut, cut], rows)
+    assert [each.select for each in found] == [1, 0.8, 1, 0.8]
+    assert [each.error for each in found[:3]] == [0, 0, 0.1]
+    assert found[3].error == pytest.approx(np.sqrt(0.2 * 0.8 / 10), rel=0.1)
 
 
 def test_a_candidate_must_stay_within_the_bound_with_its_error() -> None:

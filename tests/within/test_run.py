@@ -46,7 +46,7 @@ def test_the_deepest_cut_is_tried_in_half_of_the_layers_too(tmp_path: Path) -> N
     toy = toy_job(save_toy(tmp_path), tmp_path, "out", "prune.within=1")
     uncut = prepare(run.of_cut(toy, Cut(0.0)))
     plain = [Cut(0.9), Cut(0.7), Cut(0.52)]
-    assert run.list_cuts(uncut, toy.prune) == [plain[0], Cut(0.9, 1), *plain[1:]]
+    assert run.list_cuts(uncut, toy.prune) == [Cut(0.9, 1), *plain]  # the fastest first
     shallow = replace(toy.prune, layers=1)
     assert run.list_cuts(uncut, shallow) == [Cut(ratio, 1) for ratio, _ in plain]
 
@@ -83,20 +83,50 @@ class Impossible(Written):
         raise SkipError("its answers differ")
 
 
-def test_every_form_is_opened_that_a_skill_has(
-    tiny: Saved, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(measure, "list_available", lambda: [Fp32(), Impossible(), Written()])
+def test_every_form_is_opened_that_a_skill_has(tiny: Saved, tmp_path: Path) -> None:
     other = save_tiny_skill(tmp_path, name="other", seed=1).folder
-    names = []
-    for place, cut in ((tmp_path / "one", tiny.folder), (tmp_path / "two", other)):
-        saved = measure.save_all({Cut(0.0): tiny.folder, Cut(0.9): cut}, place)
-        assert [(cut.ratio, form.name) for cut, form, _ in saved] == [
-            *((0.0, "fp32"), (0.0, "written"), (0.9, "fp32"), (0.9, "written")),
-        ]
-        names.append({path.name for path in (place / "written").iterdir()})
+    for skill in (tiny.folder, other):
+        saved = measure.save_all(Cut(0.9), skill, [Fp32(), Impossible(), Written()], tmp_path)
+        assert [form.name for _, form, _ in saved] == ["fp32", "written"]
     # Another skill of the same cut has another folder.
-    assert len(names[0]) == len(names[1]) == 2 and len(names[0] & names[1]) == 1
+    assert len([*(tmp_path / "written").iterdir()]) == 2
+
+
+@pytest.mark.parametrize(
+    ("wrong", "tried"),
+    [
+        ({}, ["0", "0.9"]),
+        ({(0.9, "fp32"): 1}, ["0", "0.9", "0.7"]),
+        ({(0.9, "int8"): 1}, ["0", "0.9", "0.7"]),  # fp32 keeps the bound, but may be slower
+        ({(0.9, "int8"): 1, (0.7, "fp32"): 1, (0.5, "fp32"): 1}, ["0", "0.9", "0.7", "0.5"]),
+    ],
+)
+def test_no_cut_is_tried_below_one_that_keeps_the_bound(
+    wrong: dict[tuple[float, str], int],
+    tried: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Of 40 rows one is 2.5 points, and so is the error of equal answers."""
+    rows = split(np.array([0, 1] * 20))
+    forms = [Fp32(), FORMS["int8"]]
+    monkeypatch.setattr(run, "list_available", lambda: forms)
+    monkeypatch.setattr(run, "save_all", lambda cut, *_: [(cut, form, tmp_path) for form in forms])
+
+    def predict(place: measure.Place, _: Split) -> np.ndarray:
+        cut, form, _ = place
+        labels = rows.labels.copy()
+        labels[: wrong.get((cut.ratio, form.name), 0)] = 1
+        return labels
+
+    monkeypatch.setattr(run, "predict", predict)
+    cfg = toy_job(save_toy(tmp_path), tmp_path, "out", "prune.within=4")
+    cuts, told = [*map(Cut, (0.0, 0.9, 0.7, 0.5))], list[str]()
+    jobs, places, judged = run.try_cuts(
+        cfg, lambda _: SimpleNamespace(skill="skill"), cuts, rows, told.append
+    )
+    assert [f"{cut.ratio:g}" for cut in jobs] == tried
+    assert len(told) == len(tried) and len(places) == len(judged) == 2 * len(tried)
 
 
 def test_the_table_compares_with_the_chosen_model(tmp_path: Path) -> None:
@@ -179,7 +209,7 @@ def test_one_call_finds_a_model(
         pipeline, "run_phases", lambda job, clock: ran.append(job) or phases(job, clock)
     )
     monkeypatch.setattr(run, "list_cuts", lambda *_: [Cut(0.5)])
-    monkeypatch.setattr(measure, "list_available", lambda: [FORMS["fp32"]])
+    monkeypatch.setattr(run, "list_available", lambda: [FORMS["fp32"]])
     model = skip_exp.fit(data, within=1, output=out, overrides=settings)
     check_folder(model, out, show.HEAD)
     assert [job.cfg.prune.ratio for job in ran] == [0]
@@ -205,7 +235,7 @@ def test_a_given_model_is_not_tuned(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     rows = [f"{text}{' ' * i},{label}" for i, (text, label) in enumerate(pairs)]
     (tmp_path / "train.csv").write_text("\n".join(["text,label", *rows]) + "\n")
     monkeypatch.setattr(run, "list_cuts", lambda *_: [])
-    monkeypatch.setattr(measure, "list_available", lambda: [FORMS["fp32"]])
+    monkeypatch.setattr(run, "list_available", lambda: [FORMS["fp32"]])
     given, out = save(classifier("bert"), tmp_path / "given"), tmp_path / "out"
     model = skip_exp.compress(
         given,
@@ -239,7 +269,6 @@ def test_the_command_tries_every_form(
     found = pd.read_csv(folder.parent / show.CSV)
     names, (form,) = {*found["model"]}, found.loc[found["chosen"], "form"]
     check_folder(FORMS[form].open(folder), out)
-    cuts = ("uncut", "52 % cut", "70 % cut", "90 % cut", "90 % cut, 1 layer")
     # A toy's 8-bit answers may be too far off: the log names the cut that is left out.
-    assert {"uncut, int8", *(f"{cut}, fp32" for cut in cuts)} <= names
+    assert {"uncut, fp32", "uncut, int8", "90 % cut, 1 layer, fp32"} <= names
     assert "was it worth it?" in capsys.readouterr().out

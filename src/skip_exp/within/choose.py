@@ -102,21 +102,22 @@ class Candidate:
         return self.select - MARGIN * self.error + ROUNDING
 
 
-def estimate_errors(
-    cuts: Sequence[Cut], predictions: Sequence[Labels], select: Split
-) -> list[float]:
-    """Standard errors of the differences to the first model, which is uncut, on the slice.
+def judge(
+    models: Sequence[tuple[Cut, str]], predictions: Sequence[Labels], select: Split
+) -> list[Candidate]:
+    """Candidates without a speed, from cut, form and classes on the slice; the first is uncut.
 
-    Another form of the uncut model has none: a few rows say less of rounding than that it hardly
-    changes answers. Else it is that of one row at least: where two models answer alike, nothing
-    varies, but other rows may.
+    Another form of the uncut model has no error: a few rows say less of rounding than that it
+    hardly changes answers. Else it is that of one row at least: where two models answer alike,
+    nothing varies, but other rows may.
     """
-    errors = []
+    candidates = []
     draws = select.resample(predictions)
-    for cut, of_model in zip(cuts, draws, strict=True):
+    for (cut, form), predicted, of_model in zip(models, predictions, draws, strict=True):
         error = max(float((draws[0] - of_model).std()), 1 / len(select.labels))
-        errors.append(error if cut.ratio > 0 else 0.0)
-    return errors
+        score = select.score(predicted)
+        candidates.append(Candidate(cut, form, score, error if cut.ratio > 0 else 0.0, 0.0))
+    return candidates
 
 
 def choose(candidates: Sequence[Candidate], least: float) -> Candidate:

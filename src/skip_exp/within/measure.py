@@ -2,8 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from statistics import median, quantiles
@@ -13,14 +12,15 @@ import torch
 
 from skip_exp.config.groups import name_goal
 from skip_exp.errors import SkipError
-from skip_exp.forms.registry import Form, list_available
+from skip_exp.forms.registry import Form
+from skip_exp.outcomes.scores import Labels
 from skip_exp.skill.classifier import Classifier
 from skip_exp.skill.record import read_checksum
 from skip_exp.skill.skill import Skill
 from skip_exp.utils.console import duration, pause_collection
 from skip_exp.utils.timing import alone
 from skip_exp.within.baselines import Baseline
-from skip_exp.within.choose import Candidate, Cut, Speed, Split, estimate_errors
+from skip_exp.within.choose import Cut, Speed, Split
 
 log = logging.getLogger(__name__)
 
@@ -35,33 +35,20 @@ Answer = Callable[[list[list[str]]], object]  # such as Classifier.probabilities
 
 
 def measure(
-    places: Sequence[Place],
-    baselines: Sequence[Baseline],
-    select: Split,
-    validation: Split,
-    fastest: str,
-) -> tuple[dict[Candidate, Classifier], list[Speed], bool]:
-    """Every skill in every form, with its score on the slice and its speed.
+    places: Sequence[Place], baselines: Sequence[Baseline], select: Split, validation: Split
+) -> tuple[list[Classifier], list[Speed], bool]:
+    """Open every skill in every form, and time it.
 
-    Returns the candidates, the speeds of all of them and then of the baselines, and whether other
+    Returns the models, the speeds of all of them and then of the baselines, and whether other
     processes took cores.
 
     Args:
-        places: those of the uncut skill first.
         validation: only its texts are answered here.
-        fastest: see :meth:`Speed.rate`.
     """
     with on_threads(1):
         ones = [form.open(place) for _, form, place in places]
     many = [form.open(place) for _, form, place in places]
-    speeds, contended = time_beside(ones, many, baselines, select, validation)
-    predictions = [np.array(each.probabilities(select.texts)).argmax(1) for each in many]
-    errors = estimate_errors([cut for cut, _, _ in places], predictions, select)
-    candidates = {}
-    for i, (cut, form, _) in enumerate(places):
-        score, rate = select.score(predictions[i]), speeds[i].rate(fastest)
-        candidates[Candidate(cut, form.name, score, errors[i], rate)] = many[i]
-    return candidates, speeds, contended
+    return many, *time_beside(ones, many, baselines, select, validation)
 
 
 def name_cut(cut: Cut) -> str:
@@ -69,33 +56,27 @@ def name_cut(cut: Cut) -> str:
     return name_goal(cut._asdict())
 
 
-def save_all(skills: Mapping[Cut, Path], folder: Path) -> list[Place]:
-    """Every skill in every form that this machine runs well; the log says what is left out.
+def save_all(cut: Cut, place: Path, forms: Sequence[Form], folder: Path) -> list[Place]:
+    """A skill in every form that it has; the log says what is left out.
 
     Args:
+        place: of the skill.
         folder: of the files that forms need beside the skills.
     """
-    forms = list_available()
-    loaded = {cut: Skill.load(place) for cut, place in skills.items()}
-    wanted = [(cut, form) for cut in skills for form in forms]
-
-    def save(each: tuple[Cut, Form]) -> Path | None:
-        cut, form = each
-        own = read_checksum(skills[cut])[:12]  # another skill of this cut has another folder
+    skill, saved = Skill.load(place), []
+    own = f"{name_cut(cut)}-{read_checksum(place)[:12]}"  # another skill of this cut has another
+    for form in forms:
         try:
-            return form.save(loaded[cut], folder / form.name / f"{name_cut(cut)}-{own}")
+            saved.append((cut, form, form.save(skill, folder / form.name / own)))
         except SkipError as error:
             log.warning("left out: %s in %s: %s", cut, form.name, error)
-            return None
-
-    # Side by side, since processes of one thread trace the exports.
-    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
-        places = list(pool.map(save, wanted))
-    saved = []
-    for (cut, form), place in zip(wanted, places, strict=True):
-        if place is not None:
-            saved.append((cut, form, place))
     return saved
+
+
+def predict(place: Place, select: Split) -> Labels:
+    """The classes that a skill in a form gives the slice [n]."""
+    _, form, folder = place
+    return np.array(form.open(folder).probabilities(select.texts)).argmax(1)
 
 
 def time_beside(

@@ -19,8 +19,9 @@ from skip_exp.config.schema import Config
 from skip_exp.config.together import check_job
 from skip_exp.data.rows import SELECT, Rows
 from skip_exp.errors import ConfigError
-from skip_exp.forms.registry import FORMS
+from skip_exp.forms.registry import FORMS, list_available
 from skip_exp.models.surgery import shape_of
+from skip_exp.outcomes.scores import Labels
 from skip_exp.phases.job import Job
 from skip_exp.phases.prepare import prepare
 from skip_exp.pipeline import write_config
@@ -32,13 +33,22 @@ from skip_exp.skill.skill import Skill
 from skip_exp.utils import console, timing
 from skip_exp.within import show
 from skip_exp.within.baselines import describe_baselines, fit_baselines
-from skip_exp.within.choose import REFERENCE, Candidate, Cut, Speed, Split, choose, pick_shown
-from skip_exp.within.measure import measure, name_cut, save_all, time_beside
+from skip_exp.within.choose import (
+    REFERENCE,
+    Candidate,
+    Cut,
+    Speed,
+    Split,
+    choose,
+    judge,
+    pick_shown,
+)
+from skip_exp.within.measure import Place, measure, name_cut, predict, save_all, time_beside
 
 log = logging.getLogger(__name__)
 
-RATIOS = (0.9, 0.7, 0.52)  # in the order in which they are tried
-DEEPEST = 0.9  # it is tried in half of the layers, too, which is 1.3 times as fast
+RATIOS = (0.9, 0.7, 0.52)  # in the order in which they are tried, the fastest first
+DEEPEST = 0.9  # before, it is tried in half of the layers, which is 1.3 times as fast
 JOBS = "jobs"  # folder of the jobs, by cut
 EXPORTS = "forms"  # folder of what forms need beside the skills, by form, cut and skill
 CHOSEN = "chosen"  # folder of the model that is chosen
@@ -73,30 +83,27 @@ def find(cfg: Config, run_job: Callable[[Config], Result]) -> Classifier:
             f"the selection slice has a single label: give task.files.{SELECT} or a ratio",
         )
     write_config(cfg, key)
-    cuts = [Cut(0.0), *list_cuts(uncut, cfg.prune)]
+    cuts, bound = [Cut(0.0), *list_cuts(uncut, cfg.prune)], within / 100
     announce = Steps(len(cuts) + 2)
-    jobs = {}
-    for cut in cuts:
-        announce(str(cut))
-        jobs[cut] = run_job(of_cut(cfg, cut))
-    skills = {cut: root / JOBS / name_cut(cut) / str(job.skill) for cut, job in jobs.items()}
-    announce("baselines and exports")
-    about = read_about(skills[cuts[0]])
+    jobs, places, judged = try_cuts(cfg, run_job, cuts, select, announce)
+    announce("baselines")
+    about = read_about(root / JOBS / name_cut(cuts[0]) / str(jobs[cuts[0]].skill))
     baselines = fit_baselines(uncut, about, Split.of(rows, rows.train), select)
-    places = save_all(skills, root / EXPORTS)
     announce("timing")
-    models, speeds, contended = measure(places, baselines, select, validation, fastest)
-    candidates, bound = [*models], within / 100
+    opened, speeds, contended = measure(places, baselines, select, validation)
+    pairs = zip(judged, speeds, strict=False)
+    candidates = [replace(each, speed=speed.rate(fastest)) for each, speed in pairs]
+    models = dict(zip(candidates, opened, strict=True))
     chosen = choose(candidates, candidates[0].select - bound)
-    of_baselines = speeds[len(candidates) :]
-    lines = describe_baselines(rows, baselines, of_baselines, select, validation)
+    lines = describe_baselines(rows, baselines, speeds[len(candidates) :], select, validation)
     lines += describe_models(models, speeds, chosen, validation)
     frame = show.to_frame(lines, validation)
     show.write(frame, root, validation.metric, contended=contended)
     place = save_chosen(models[chosen], root, rows, validation)
     speedup = chosen.speed / candidates[0].speed
-    found = make_result(cfg, key, jobs[chosen.cut], frame, speedup, contended=contended)
-    results.write(root, found)
+    results.write(
+        root, make_result(cfg, key, jobs[chosen.cut], frame, speedup, contended=contended)
+    )
     form, names = FORMS[chosen.form], [each.name for each in pick_shown(candidates, chosen)]
     told = [
         *show.explain(frame, candidates, chosen, bound, len(select.labels)),
@@ -105,6 +112,36 @@ def find(cfg: Config, run_job: Callable[[Config], Result]) -> Classifier:
     ]
     show.tell(frame, names, validation, told)
     return form.open(place)
+
+
+def try_cuts(
+    cfg: Config,
+    run_job: Callable[[Config], Result],
+    cuts: Sequence[Cut],
+    select: Split,
+    announce: Callable[[str], None],
+) -> tuple[dict[Cut, Result], list[Place], list[Candidate]]:
+    """Jobs, skills and candidates of ``cuts``, until one stays within the bound in every form.
+
+    Args:
+        cuts: none first, then the fastest ones first, so that none is missed.
+    """
+    root, forms, bound = Path(cfg.output_dir), list_available(), cast(float, cfg.prune.within) / 100
+    jobs: dict[Cut, Result] = {}
+    places: list[Place] = []
+    predictions: list[Labels] = []
+    for cut in cuts:
+        announce(str(cut))
+        jobs[cut] = run_job(of_cut(cfg, cut))
+        skill = root / JOBS / name_cut(cut) / str(jobs[cut].skill)
+        saved = save_all(cut, skill, forms, root / EXPORTS)
+        places += saved
+        predictions += [predict(place, select) for place in saved]
+        judged = judge([(cut, form.name) for cut, form, _ in places], predictions, select)
+        least = judged[0].select - bound
+        if cut.ratio and all(each.least >= least for each in judged[-len(saved) :]):
+            break
+    return jobs, places, judged
 
 
 def describe_models(
@@ -174,7 +211,7 @@ def list_cuts(uncut: Job, prune: PruneConfig) -> list[Cut]:
     cuts = [Cut(ratio, prune.layers) for ratio in RATIOS]
     depth = 1 + max(shape.name.layer for shape in shapes)
     if prune.layers is None and depth > 1:
-        cuts.insert(1, Cut(DEEPEST, depth // 2))
+        cuts.insert(0, Cut(DEEPEST, depth // 2))
     reached = []
     for cut in cuts:
         low, high = allocate.bounds(shapes, prune.sites, cut.layers)

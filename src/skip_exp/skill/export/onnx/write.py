@@ -47,8 +47,8 @@ log = logging.getLogger(__name__)
 
 TOLERANCE = 1e-4  # the largest allowed difference of logits in fp32
 ALLOWED = 0.005  # of 8 bits: loss of the main metric, a fraction
-TRACERS = {"max_workers": 2, "env": {"OMP_NUM_THREADS": "1"}}
-IDLE = 60  # seconds that they wait for another model
+TRACER = {"max_workers": 1, "env": {"OMP_NUM_THREADS": "1"}}
+IDLE = 60  # seconds that it waits for another model
 DRIFT = 0.1  # the same: largest change of a probability, where the job's rows are not there
 CHECKED = (  # from one word to several lines
     "Splendid.",
@@ -138,10 +138,10 @@ def to_onnx(
     Args:
         ranges: with these, linears and embeddings have 8 bits; None: the graph is in fp32.
     """
-    # Each program traces many models: its imports take as long as a trace.
-    tracers = get_reusable_executor(**TRACERS, timeout=IDLE, initializer=trace.say_nothing)
+    # One program traces many models: its imports take as long as a trace.
+    tracer = get_reusable_executor(**TRACER, timeout=IDLE, initializer=trace.say_nothing)
     try:
-        tracers.submit(trace.trace, model, _inputs(batch), ranges, path.absolute()).result()
+        tracer.submit(trace.trace, model, _inputs(batch), ranges, path.absolute()).result()
     except Exception as error:
         why = str(error).rpartition("\n")[2]
         raise SkipError(f"--format onnx: the exporter failed: {why}") from error
