@@ -17,6 +17,7 @@ from typing import Any
 import pandas as pd
 
 from skip_exp.config.compose import compose_config
+from skip_exp.config.schema import Config
 from skip_exp.config.together import job_config
 from skip_exp.phases.finish import begin_result, skill_record
 from skip_exp.phases.prepare import prepare
@@ -42,13 +43,18 @@ def main() -> int:
     return 0
 
 
-def measure(task: str, count: int | None, seed: int) -> Iterator[dict[str, Any]]:
-    """A row per model, scores in percent."""
+def compose_job(task: str, count: int | None, seed: int) -> Config:
+    """A job of ``strong`` on so many train rows; None: all."""
     own = [f"hydra.searchpath=[file://{CONF}]", f"+task={task}", "logger=none"]
     own += [f"seed={seed}", "experiment=strong", "trainer.accelerator=cpu", "cache.dir=null"]
     own += MORE.get(task, [])
     own += [] if count is None else [f"data.train_rows={count}"]
-    job = prepare(job_config(compose_config("config", own)))
+    return job_config(compose_config("config", own))
+
+
+def measure(task: str, count: int | None, seed: int) -> Iterator[dict[str, Any]]:
+    """A row per model, scores in percent."""
+    job = prepare(compose_job(task, count, seed))
     rows = job.data
     train, select, validation = (
         Split.of(rows, part) for part in (rows.train, rows.select, rows.validation)
