@@ -5,8 +5,8 @@ Example:
     python -m benchmarks.shapes --shapes bert_base ettin_32m --out outputs/shapes.csv
     OMP_NUM_THREADS=1 python -m benchmarks.shapes --shapes minilm --batch 1 --lengths 16 64
 
-Every shape is timed whole and cut, in all of its layers and the deepest cut also in half of them,
-in each form that this machine has. All of them take turns on the same batches of full texts;
+Every shape is timed whole and cut, in all of its layers and deep cuts also in half of them, in each
+form that this machine has. All of them take turns on the same batches of full texts;
 MiniLM's first layers beside them. There is no prompt, as in experiment=strong. Encoders have a head
 on the mean; of T5 there is the encoder alone. The file is written after each shape and length. An
 int8 export of a base shape takes a minute.
@@ -49,7 +49,7 @@ RATIOS = (0.52, 0.7, 0.9, 0.95)
 LAYERS = {"minilm": (3, 2, 1)}  # its first layers, beside the cuts
 LENGTHS, BATCH = (32, 128), 32
 LEAST, MOST = 3, 200  # rounds
-DEEPEST = 0.9  # is cut in half of the layers, too
+HALVED = 0.7  # such a cut and deeper ones are also made in half of the layers
 BLOCK = 320  # tokens that a model reads in one turn, at least: the first ones find cold caches
 SHAPES: dict[str, Any] = {  # the settings of what conf/backbone names
     "bert_base": BertConfig(),
@@ -107,7 +107,8 @@ def list_models(name: str, ratios: Sequence[float]) -> dict[str, SoftPromptModel
     models, sizes = {"uncut": uncut}, shapes_of(uncut)
     relevance, sites = random.scores(uncut, []), ["ffn", "heads"]
     half = SHAPES[name].num_hidden_layers // 2
-    for ratio, layers in [(ratio, None) for ratio in ratios] + [(DEEPEST, half)]:
+    halved = [(ratio, half) for ratio in ratios if ratio >= HALVED]
+    for ratio, layers in [*((ratio, None) for ratio in ratios), *halved]:
         keep = allocate(relevance, sizes, ratio=ratio, sites=sites, layers=layers)
         models[str(Cut(ratio, layers))] = cut(uncut, keep, layers)
     for count in LAYERS.get(name, ()):
