@@ -34,6 +34,7 @@ from skip_exp.utils import console, timing
 from skip_exp.within import show
 from skip_exp.within.baselines import describe_baselines, fit_baselines
 from skip_exp.within.choose import (
+    MARGIN,
     REFERENCE,
     Candidate,
     Cut,
@@ -83,12 +84,18 @@ def find(cfg: Config, run_job: Callable[[Config], Result]) -> Classifier:
             f"the selection slice has a single label: give task.files.{SELECT} or a ratio",
         )
     write_config(cfg, key)
-    cuts, bound = [Cut(0.0), *list_cuts(uncut, cfg.prune)], within / 100
+    reached, bound = list_cuts(uncut, cfg.prune), within / 100
+    # Too few rows do not show so small a loss, whatever a cut answers.
+    cuts = [Cut(0.0), *(reached if MARGIN / len(select.labels) <= bound else [])]
     announce = Steps(len(cuts) + 2)
     jobs, places, judged = try_cuts(cfg, run_job, cuts, select, announce)
     announce("baselines")
-    about = read_about(root / JOBS / name_cut(cuts[0]) / str(jobs[cuts[0]].skill))
-    baselines = fit_baselines(uncut, about, Split.of(rows, rows.train), select)
+    baselines = fit_baselines(
+        uncut,
+        read_about(root / JOBS / name_cut(cuts[0]) / str(jobs[cuts[0]].skill)),
+        Split.of(rows, rows.train),
+        select,
+    )
     announce("timing")
     opened, speeds, contended = measure(places, baselines, select, validation)
     pairs = zip(judged, speeds, strict=False)

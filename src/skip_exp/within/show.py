@@ -228,12 +228,13 @@ def explain_slice(
     loss, most = (uncut.select - score for score in (chosen.select, chosen.least))
     told = [
         f"on the {rows} rows of the selection slice: {tables.points(0.0 - loss)} points from "
-        f"{UNCUT}; on nine of ten such slices it loses at most {100 * most:.1f}; allowed: {limit}"
+        f"{UNCUT}; on nine of ten such slices it loses at most {round(100 * most, 1) + 0.0}; "
+        f"allowed: {limit}"
     ]
-    if MARGIN / rows > bound and not chosen.cut.ratio:
+    if MARGIN / rows > bound:
         told.append(
-            f"so few rows show no loss below {100 * MARGIN / rows:.1f} points: only the uncut "
-            f"model is sure to lose less than {limit}"
+            f"so few rows show no loss below {math.ceil(1000 * MARGIN / rows) / 10} points: no cut "
+            "was tried; allow as much, or give more rows"
         )
     beyond = [each for each in candidates if each.least < uncut.select - bound]
     faster = [each for each in beyond if each.speed > chosen.speed / (1 - TIE)]
