@@ -24,7 +24,7 @@ from skip_exp import results
 from skip_exp.results import PREDICTIONS, Result
 from skip_exp.utils.machine import git_commit
 from skip_exp.within.choose import MARGIN, Cut, Split, choose, judge
-from studies.evidence import RESULTS
+from studies.frontier import read_times
 
 SLICES = (40, 80, 160, 320)  # rows
 RULES = [(bound, margin) for bound in (0.5, 1.0, 2.0) for margin in (1.0, MARGIN)]  # bound: points
@@ -54,12 +54,10 @@ def main() -> int:
 
 @cache
 def read_speeds() -> dict[Cut, float]:
-    """Texts a second of a model in 8 bits, one text of 64 tokens at a time, by its cut."""
-    asked = "shape == 'minilm' and length == 64 and form == 'int8'"
-    times = pd.read_csv(RESULTS / "one_text.csv").query(asked)
-    by_name = times.set_index("model")["ms"]
+    """Texts a second of a model in 8 bits, one text at a time on the Xeon, by its cut."""
+    ms = read_times()["Xeon"]
     cuts = [UNCUT, Cut(0.7), Cut(0.9), Cut(0.9, 3)]
-    return {cut: 1000 / by_name[str(cut)] for cut in cuts}
+    return {cut: 1000 / ms[str(cut)] for cut in cuts}
 
 
 def measure(jobs: dict[Cut, Result]) -> list[dict[str, Any]]:

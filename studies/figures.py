@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from skip_exp.report.tables import pipe_rows
 from skip_exp.within.choose import Cut
 from studies.evidence import RESULTS, TITLES, signed
-from studies.frontier import ASKED
+from studies.frontier import read_times
 
 ROWS = {"sst2": 872, "banking77": 3080, "cr": 775}  # of each validation split
 COLOURS = {"banking77": "#3d5a80", "cr": "#b5532d", "sst2": "#7a4e9c"}
@@ -28,7 +28,7 @@ MOVED = {("strong", "cr"): -0.9, ("skip", "banking77"): 0.9}  # labels that woul
 
 
 def table() -> list[list[str]]:
-    """A line per recipe: its mean score over tasks, what cuts change; then ms a text."""
+    """A line per recipe: its mean score over tasks, what cuts change; then ms by processor."""
     lines = [["", "uncut", *(f"{100 * cut:.0f} % cut" for cut in CUTS)], ["---"] * 5]
     for recipe, tasks in MEANS.items():
         rows = pd.read_csv(RESULTS / f"{recipe}.csv").query("backbone == 'minilm'")
@@ -37,10 +37,9 @@ def table() -> list[list[str]]:
         changes = rows.pivot_table("change", "task", "ratio").loc[[*tasks]].mean()
         cells = [f"{dense:.1f}", *(signed(changes[cut]) for cut in CUTS)]
         lines.append([f"`{recipe}`, mean of {len(tasks)} tasks", *cells])
-    times = pd.read_csv(RESULTS / "one_text.csv").query(ASKED)
-    names = ["uncut", *(str(Cut(cut)) for cut in CUTS)]
-    times = times.set_index("model")["ms"][names]
-    return [*lines, ["8 bits, ms a text", *map("{:.1f}".format, times)]]
+    times = read_times().loc[["uncut", *(str(Cut(cut)) for cut in CUTS)]]
+    ms = [" / ".join(map("{:.1f}".format, each)) for each in times.to_numpy()]
+    return [*lines, [f"8 bits, ms a text, {' / '.join(times)}", *ms]]
 
 
 def read_scores(rows: pd.DataFrame, task: str) -> "pd.Series[float]":

@@ -59,6 +59,8 @@ def test_the_page_shows_the_rows_of_the_file() -> None:
         rows = pd.read_csv(evidence.RESULTS / f"{name}.csv")
         assert pipe_rows(evidence.table(rows[rows["backbone"] == "minilm"])) in page
     assert pipe_rows(frontier.table()) in page
+    text = " ".join(page.split())
+    assert all(told in text for told in frontier.compare().values())
     readme = (evidence.HERE.parent / "README.md").read_text(encoding="utf-8")
     assert pipe_rows(figures.table()) in readme
 
