@@ -1,8 +1,8 @@
 """``python -m studies.frontier``: cuts and distilled first layers in 8 bits, at their speed.
 
-Prints the tables of docs/results.md and draws docs/frontier.png, from results/int8.csv (scores,
-means over seeds) and results/one_text.csv (one text of 64 tokens on one thread). The first table
-ends with results/baselines.csv, which is in fp32.
+Prints the table of docs/results.md and by how much cuts are ahead, and draws docs/frontier.png,
+from results/int8.csv (scores, means over seeds) and results/one_text.csv (one text of 64 tokens on
+one thread). The table ends with results/baselines.csv, which is in fp32.
 """
 
 from pathlib import Path

@@ -107,6 +107,17 @@ def test_first_layers_alone_are_told_from_cuts_in_fewer_layers() -> None:
     assert names == ["uncut", "90 % cut, 3 layers", "first 2 layers", "first layer"]
 
 
+def test_a_cut_is_compared_on_the_seeds_of_both(monkeypatch: pytest.MonkeyPatch) -> None:
+    def scores(ahead: float) -> pd.DataFrame:
+        return pd.DataFrame([[80 + ahead, 99], [80, None]], ["cut", "layers"])  # by seed
+
+    monkeypatch.setattr(frontier, "TASKS", (1, 2, 3))
+    monkeypatch.setattr(frontier, "RIVALS", {"cut": "layers"})
+    monkeypatch.setattr(frontier, "read_scores", scores)
+    # 2 ± 4.303 / sqrt(3)
+    assert frontier.compare() == {"cut": "2.0 points more (-0.5 to 4.5)"}
+
+
 def test_the_speed_of_a_choice_is_that_of_its_shape_alone() -> None:
     speeds = bound.read_speeds()
     assert speeds[Cut(0.0)] < speeds[Cut(0.7)] < speeds[Cut(0.9)] < speeds[Cut(0.9, 3)]
