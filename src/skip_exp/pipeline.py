@@ -15,7 +15,7 @@ from skip_exp.logger.build import mirror
 from skip_exp.phases.finish import add_scores, begin_result, finish
 from skip_exp.phases.fit import retune, tune
 from skip_exp.phases.job import Job
-from skip_exp.phases.measure import benchmark, shift_labels, test
+from skip_exp.phases.measure import benchmark, test
 from skip_exp.phases.prepare import prepare
 from skip_exp.phases.prune import attribute, log_reached, prune, search
 from skip_exp.results import Result
@@ -117,8 +117,6 @@ def run_phases(job: Job, clock: Clock) -> Entry:
     with clock("test"):
         scored = test(job, dense, pruned, final)
         add_scores(job, result, scored)
-        if shift := scored["final"].values["shift"]:
-            final = shift_labels(final, shift)
     result.ratio, result.epochs = ratio, epochs
     return finish(
         job,

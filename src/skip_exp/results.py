@@ -66,8 +66,6 @@ class Calibration(Part):
     temperature: float | None = None  # fitted on the selection slice
     # Of several labels per text: the probability above which a label is given, chosen there, too.
     threshold: float | None = None
-    # Of rare labels, where F1 macro comes first: what was added to every label's logit.
-    shift: list[float] | None = None
 
 
 class Params(Part):
@@ -322,8 +320,6 @@ def flatten(result: Result | Mapping[str, Any]) -> dict[str, Any]:
     for key, value in join_keys(fields, "/").items():
         if key.startswith("keep_sizes/"):
             flat[f"{key}/kept"], flat[f"{key}/of"] = value
-        elif isinstance(value, list):
-            flat[key] = "+".join(map(str, value))
         elif value is not None:
             flat[key] = value
     if flat.get("latency/contended"):

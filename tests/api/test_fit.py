@@ -6,7 +6,6 @@ import os
 import shutil
 import signal
 import time
-from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Barrier
@@ -19,7 +18,7 @@ import torch
 from datasets import ClassLabel, Dataset
 
 import skip_exp
-from skip_exp import Skill, results
+from skip_exp import Skill, pipeline, results
 from skip_exp.api.fit import LOG_FILE, compose_job
 from skip_exp.api.task import find_classes
 from skip_exp.commands import train
@@ -405,8 +404,19 @@ def test_train_is_fit_on_the_command_line(
     assert result["config"]["task"]["labels"] == ["1e3", "2e-3"]
 
 
-def test_a_rare_label_is_given_as_the_slice_advises(settings: list[str], tmp_path: Path) -> None:
-    """The skill answers with the shift that its result was scored with."""
+def test_a_job_saves_the_model_that_it_trained(
+    settings: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a rare class, too: no answer of it is added after training."""
+    trained: list[Any] = []
+    retune = pipeline.retune
+
+    def keep_final(*given: Any) -> Any:
+        final, epochs = retune(*given)
+        trained.append(final.copy())
+        return final, epochs
+
+    monkeypatch.setattr(pipeline, "retune", keep_final)
     kinds = [("dull", "bad")] * 34 + [("warm", "bad")] * 4 + [("warm", "good")] * 2
     rows = [
         {"text": f"the film was {word}{' ' * i}", "label": label}
@@ -414,12 +424,10 @@ def test_a_rare_label_is_given_as_the_slice_advises(settings: list[str], tmp_pat
     ]
     overrides = [*settings, "tune.lr=0.001", "retune.lr=0.001"]
     model = skip_exp.fit(rows, output=tmp_path, overrides=overrides)
-    shift = model.result["calibration"]["shift"]
-    assert shift[0] == 0 < shift[1]
+    assert model.result["metric"]["name"] == "f1_macro"
+    (final,) = trained
+    served = dict(model.model.named_parameters())
+    assert all(served[name].equal(each) for name, each in final.named_parameters())
     held = pd.read_csv(model.folder.parent / results.PREDICTIONS)
     true, given = held["label"].to_numpy(), held["predicted"].to_numpy()
-    assert model.result["metric"]["name"] == "f1_macro" and 1 in given
     assert model.result["metric"]["final"] == pytest.approx(score("f1_macro", given, true, 2))
-    answers = model.predict([row["text"] for row in rows])  # what the skill's file has
-    counts = Counter(each["label"] for each in answers)
-    assert counts["good"] > 0

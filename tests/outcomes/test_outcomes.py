@@ -54,34 +54,20 @@ def test_a_tiny_slice_changes_nothing_and_a_perfect_one_claims_no_certainty() ->
     assert claimed == pytest.approx(60.5 / 61, abs=1e-4)
 
 
-def find_shift(logits: list[list[float]], labels: list[int], of_train: list[int]) -> list[float]:
-    arrays = np.array(logits, np.float32), np.array(labels)
-    return ONE.find_shift("f1_macro", *arrays, of_train)
-
-
-RARE = [0] * 95 + [1] * 5
-
-
-def leads(rare: list[float], others: list[float]) -> tuple[list[list[float]], list[int]]:
-    """Logits and labels of rows by how far the frequent label 0 leads the rare label 1."""
-    return [[lead, 0.0] for lead in [*rare, *others]], [1] * len(rare) + [0] * len(others)
-
-
-def test_a_rare_label_is_shifted_to_the_best_f1_macro() -> None:
-    rows = leads([1.0, 2.0], [3.0] * 48)
-    assert find_shift(*rows, RARE) == [0.0, 2.5]
-    assert find_shift(*rows, [0, 1]) == []  # none is rare
-    assert find_shift(*rows, [0] * 5 + [1] * 95) == []  # label 0 is given enough
-    assert find_shift(*leads([1.0, 2.0], [3.0] * 47), RARE) == []  # too few rows
-    assert find_shift(*leads([], [3.0] * 50), RARE) == []  # none of the label
-    assert find_shift(*leads([-1.0, -2.0], [4.0, 6.0] * 24), RARE) == []  # all are right
-
-
-def test_two_rare_labels_are_shifted_in_turn() -> None:
-    logits = [[4.0, 0, 0]] * 50 + [[2.0, 1, 0]] * 2 + [[2.0, 0, 1]] * 3
-    labels = [0] * 50 + [1] * 2 + [2] * 3
-    shift = np.array(find_shift(logits, labels, labels))
-    assert ((np.array(logits) + shift).argmax(1) == labels).all() and shift[0] == 0
+@pytest.mark.parametrize(
+    ("counts", "main"),
+    [
+        ([19, 1], "f1_macro"),
+        ([9, 1], "accuracy"),  # a tenth
+        ([95] * 10 + [50], "accuracy"),  # more than half an even share
+        ([100] * 10 + [40], "f1_macro"),
+        ([], "accuracy"),  # no rows are known yet
+    ],
+)
+def test_f1_macro_comes_first_where_a_class_is_rare(counts: list[int], main: str) -> None:
+    labels = [label for label, count in enumerate(counts) for _ in range(count)]
+    metrics = ONE.choose_metrics(labels)
+    assert metrics[0] == main and {*metrics} == {"accuracy", "f1_macro"}
 
 
 def test_an_answer_is_the_likeliest_label_unless_it_is_rejected() -> None:

@@ -154,12 +154,6 @@ class ManyLabels:
         best = int(f1[:-1].argmax())
         return float(at[max(best - 1, 0)] + at[best]) / 2
 
-    def find_shift(
-        self, metric: str, logits: Floats, labels: Labels, of_train: Sequence[Label]
-    ) -> list[float]:
-        """Nothing: the bound gives rare labels, too."""
-        return []
-
     def name(self, label: Sequence[int], names: Sequence[str]) -> str:
         given = [name for name, has in zip(names, label, strict=True) if has]
         return JOINTS[0].join(given)

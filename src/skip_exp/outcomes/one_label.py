@@ -13,7 +13,6 @@ import numpy as np
 from skip_exp.errors import shown
 from skip_exp.outcomes.labels import LabelIndex
 from skip_exp.outcomes.scores import (
-    FEWEST,
     TEMPERATURE,
     UNLABELLED,
     Floats,
@@ -65,9 +64,15 @@ class OneLabel:
     def choose_metrics(self, labels: Sequence[int]) -> list[str]:
         """Metrics for a task with these labels, the main one first: accuracy misses a rare class.
 
+        A class is rare in less than a tenth of the rows and, of many classes, in less than half an
+        even share of them.
+
         Example: ``["f1_macro", "accuracy"]`` where one of twenty rows has label 1.
         """
-        return ["f1_macro", "accuracy"] if find_rare(labels) else ["accuracy", "f1_macro"]
+        counts = Counter(labels).values()
+        fewest = min(counts, default=0)
+        is_rare = fewest < _RARE * len(labels) and 2 * fewest * len(counts) < len(labels)
+        return ["f1_macro", "accuracy"] if is_rare else ["accuracy", "f1_macro"]
 
     def loss(self, logits: "Tensor", labels: "Tensor", smoothing: float = 0.0) -> "Tensor":
         """The sum over the texts of the cross-entropy. Texts without a label count as 0.
@@ -148,47 +153,6 @@ class OneLabel:
         """None: the likeliest label is given, whatever its logit."""
         return None
 
-    def find_shift(
-        self, metric: str, logits: Floats, labels: Labels, of_train: Sequence[int]
-    ) -> list[float]:
-        """What to add to the logits of rare labels [labels], so that F1 macro is highest.
-
-        Example:
-            >>> logits = np.array([[4.0, 0.0]] * 48 + [[2.0, 1.0]] * 2)
-            >>> labels = np.array([0] * 48 + [1] * 2)
-            >>> OneLabel().find_shift("f1_macro", logits, labels, [0] * 95 + [1] * 5)
-            [0.0, 2.5]
-
-        A model that saw few rows of a label hardly ever answers it (Menon et al. 2021). Each shift
-        is midway between two rows of the slice, and of equally good ones in the middle. The list is
-        empty where nothing is gained, with fewer than 50 rows, or for another main metric.
-
-        Args:
-            metric: the task's main one.
-            logits: of rows that nothing was trained on [rows, labels].
-            of_train: labels of the train rows, which say what is rare.
-        """
-        if metric != "f1_macro" or len(labels) < FEWEST:
-            return []
-        classes = logits.shape[1]
-        shift = np.zeros(classes, logits.dtype)
-        for label in [label for label in find_rare(of_train) if label in labels]:
-            shifted = logits + shift
-            others = shifted.copy()
-            others[:, label] = -np.inf
-            lead, second = others.max(1), others.argmax(1)  # over the label
-            needed = np.unique(lead - shifted[:, label])
-            middles = (needed[1:] + needed[:-1]) / 2
-            tried = np.unique([0.0, *middles.clip(min=0)]).astype(logits.dtype)
-            scores = []
-            for more in tried:
-                given = np.where(shifted[:, label] + more > lead, label, second)
-                scores.append(score("f1_macro", given, labels, classes))
-            if max(scores) > scores[0]:  # of no shift
-                equals = np.flatnonzero(np.array(scores) == max(scores))
-                shift[label] += tried[equals[len(equals) // 2]]
-        return shift.tolist() if shift.any() else []
-
     def name(self, label: int, names: Sequence[str]) -> str:
         """The label as a cell has it."""
         return names[label]
@@ -206,18 +170,3 @@ class OneLabel:
             "predicted": probabilities.argmax(1).tolist(),
             "probability": probabilities.max(1).tolist(),
         }
-
-
-def find_rare(labels: Sequence[int]) -> list[int]:
-    """The labels of less than a tenth of the rows and, of many, of less than half an even share.
-
-    Example:
-        >>> find_rare([0] * 19 + [1])
-        [1]
-    """
-    counts = Counter(labels)
-    return sorted(
-        label
-        for label, count in counts.items()
-        if count < _RARE * len(labels) and 2 * count * len(counts) < len(labels)
-    )

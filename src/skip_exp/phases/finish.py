@@ -101,11 +101,6 @@ def add_scores(job: Job, result: Result, found: Mapping[str, Entry]) -> None:
     bound = outcome.find_bound(logits["select"].numpy(), of_select.numpy())
     if bound is not None:
         result.calibration.threshold = round(1 / (1 + math.exp(-bound / temperature)), 6)
-    if shift := found["final"].values["shift"]:
-        result.calibration.shift = shift
-        for name, more in zip(job.data.spec.labels, shift, strict=True):
-            if more:
-                log.info("rare label %s: +%.2f on its logit, for the slice's f1_macro", name, more)
     log.info(
         "probabilities: calibration error %.1f %%, before the temperature of %.2f: %.1f %%",
         100 * error, temperature, 100 * raw,

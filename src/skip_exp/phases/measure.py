@@ -5,20 +5,15 @@ The reported split is scored once. Both models of a timing are in one process, a
 
 import logging
 import statistics
-from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
-from skip_exp.cache.store import Entry, Keyed
+from skip_exp.cache.store import Entry, Keyed, stage_key
 from skip_exp.config.schema import BenchmarkConfig, TrainerConfig
-from skip_exp.data.batches import Row
 from skip_exp.data.rows import Rows, get_labels
-from skip_exp.models.readouts import ClassifierReadout, HeadReadout, Readout
 from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.models.surgery import random_batch
 from skip_exp.phases.fit import ask
@@ -29,6 +24,7 @@ from skip_exp.utils.timing import alone, describe_place, interleave, place
 
 log = logging.getLogger(__name__)
 
+TIMING = "time_models"  # the stage of timings
 WARMUP = 3  # untimed passes of each model
 
 
@@ -56,77 +52,43 @@ def _log(state: str, found: dict[str, Any], note: str = "") -> None:
 def score_model(trainer: TrainerConfig, *, model: SoftPromptModel, data: Rows) -> Entry:
     """Every metric on the selection slice, the validation split and the task's extra splits.
 
-    With several labels per text, the slice sets the logit above which a label is given. Where F1
-    macro comes first, it sets the ``shift`` of rare labels. The values are {scores: {split:
-    {metric: value}}, shift: [labels]}; the last one may be empty. The tensors are the logits of
-    ``select`` and ``validation`` [rows, labels].
+    With several labels per text, the slice sets the logit above which a label is given. The values
+    are {scores: {split: {metric: value}}}, the tensors the logits of each split [rows, labels].
     """
     spec, outcome = data.spec, data.spec.outcome
-
-    def answer(rows: list[Row]) -> Tensor:
-        return ask(trainer, model, data, rows, lambda model, inputs: model(**inputs), "scoring")
-
-    logits = {"select": answer(data.select)}
-    answers, shift = (logits["select"].numpy(), np.array(get_labels(data.select))), list[float]()
-    bound = outcome.find_bound(*answers)
-    if _label_bias(model.readout) is not None:
-        shift = outcome.find_shift(spec.metrics[0], *answers, get_labels(data.train))
-    if shift:
-        model = shift_labels(model, shift)
-        logits["select"] = answer(data.select)
-    logits["validation"] = answer(data.validation)
-
-    def score(rows: list[Row], logits: Tensor) -> dict[str, float]:
-        return outcome.score(spec.metrics, logits.numpy(), np.array(get_labels(rows)), bound)
-
-    scores = {name: score(getattr(data, name), found) for name, found in logits.items()}
-    scores |= {name: score(rows, answer(rows)) for name, rows in data.extra.items()}
-    return Entry(logits, {"scores": scores, "shift": shift})
-
-
-def shift_labels(model: SoftPromptModel, shift: Sequence[float]) -> SoftPromptModel:
-    """A copy, which shares the backbone's weights, with ``shift`` added to its logits [labels]."""
-    moved = model.copy()
-    bias = _label_bias(moved.readout)
-    assert bias is not None
-    with torch.no_grad():
-        bias.add_(bias.new_tensor(shift))
-    return moved
-
-
-def _label_bias(readout: Readout) -> Tensor | None:
-    """The bias of the class logits [labels], if they have one."""
-    if isinstance(readout, HeadReadout):
-        return readout.linear.bias
-    return readout.out.bias if isinstance(readout, ClassifierReadout) else None
+    splits = {"select": data.select, "validation": data.validation, **data.extra}
+    logits: dict[str, Tensor] = {}
+    labels: dict[str, Any] = {}
+    for name, rows in splits.items():
+        logits[name] = ask(
+            trainer, model, data, rows, lambda model, inputs: model(**inputs), "scoring"
+        )
+        labels[name] = np.array(get_labels(rows))
+    bound = outcome.find_bound(logits["select"].numpy(), labels["select"])
+    scores = {}
+    for name in splits:
+        scores[name] = outcome.score(spec.metrics, logits[name].numpy(), labels[name], bound)
+    return Entry(logits, {"scores": scores})
 
 
 def benchmark(job: Job, done: Entry) -> dict[str, Any]:
-    """The ``latency`` of a finished job's models, from the cache where it was taken here."""
-    place, settings = describe_place(job.device), job.cfg.benchmark
-    return job.cache.stage(
-        time_models,
-        job.output / "skill",
-        job.device,
-        job=Keyed(done.key, lambda: done.key, done.keep),
-        settings=settings,
-        place=place,
-    ).values
-
-
-def time_models(
-    skill: Path, device: str, *, job: str, settings: BenchmarkConfig, place: list[Any]
-) -> Entry:
-    """Time a skill against its dense model; under load the timing is not kept.
-
-    The dense model's weights do not matter to its speed: it is rebuilt, not loaded.
+    """The ``latency`` of a finished job's models, from the cache where it was taken here.
 
     Raises:
         SkipError: the skill or its backbone cannot be read any more.
     """
-    loaded = Skill.load(skill)
-    latency = compare(whole_model(loaded.about), loaded.model, settings, device)
-    return Entry(values=latency, keep=not latency["contended"])
+    settings = job.cfg.benchmark
+
+    def time_models() -> Entry:
+        skill = Skill.load(job.output / "skill")
+        # Weights do not matter to the speed: the dense model is rebuilt, not loaded.
+        latency = compare(whole_model(skill.about), skill.model, settings, job.device)
+        # What other processes slowed, or chose, is measured anew.
+        return Entry(values=latency, keep=done.keep and not latency["contended"])
+
+    machine = describe_place(job.device)
+    key = stage_key(TIMING, {"job": done.key, "settings": settings, "place": machine})
+    return job.cache.get(TIMING, key, time_models, reuse=done.keep).values
 
 
 def compare(
