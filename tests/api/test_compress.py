@@ -4,16 +4,15 @@ import builtins
 import json
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
-from transformers import (
-    AutoModelForSequenceClassification,
-)
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 import skip_exp
 from skip_exp import Skill, SkipForSequenceClassification
@@ -24,9 +23,10 @@ from skip_exp.models.prompts import NoPrompt
 from skip_exp.models.readouts import ClassifierReadout
 from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.models.surgery import cut
+from skip_exp.results import PREDICTIONS
 from skip_exp.skill.export.huggingface import to_huggingface
 from tests.helpers.hub import serving
-from tests.helpers.saved import save_backbone, some_keep, tokenizer
+from tests.helpers.saved import WORDS, save_backbone, some_keep, tokenizer
 from tests.helpers.tiny import KINDS, tiny_backbone
 from tests.helpers.toy import SMALL, rarely
 
@@ -34,10 +34,11 @@ TEXTS = ["the film was dull and long", "a plot", "it is not good"]
 QUICK = [*SMALL, "attribution.samples=64", "retune.epochs=1", "benchmark.enabled=false"]
 
 
-def classifier(kind: str) -> Any:
+def classifier(kind: str, names: Sequence[str] = ("bad", "good"), **changes: Any) -> Any:
     config = tiny_backbone(kind).config
-    config.num_labels, config.eos_token_id = 2, 1
-    config.id2label, config.label2id = {0: "bad", 1: "good"}, {"bad": 0, "good": 1}
+    config.update({"eos_token_id": 1, **changes})
+    config.id2label = dict(enumerate(names))
+    config.label2id = {name: i for i, name in enumerate(names)}
     torch.manual_seed(0)
     model = AutoModelForSequenceClassification.from_config(config).eval()
     with torch.no_grad():
@@ -76,9 +77,15 @@ def save(model: Any, folder: Path, family: str = "bert") -> Path:
 def compress(rows: Path, tmp_path: Path) -> Compress:
     """``compress(folder, ...)`` on the rows, with quick settings and these overrides."""
 
-    def run(model: Any, *overrides: str, data: Any = rows, **options: Any) -> Skill:
+    def run(
+        model: Any,
+        *overrides: str,
+        data: Any = rows,
+        quick: Sequence[str] = QUICK,
+        **options: Any,
+    ) -> Skill:
         place = {"text": "comment", "label": "verdict", "output": tmp_path / "out"}
-        given = [*QUICK, *overrides]
+        given = [*quick, *overrides]
         return skip_exp.compress(model, data, overrides=given, **place, **options)
 
     return run
@@ -153,6 +160,41 @@ def test_without_a_cut_and_re_tuning_nothing_changes(tmp_path: Path, compress: C
     assert same.about.train == "none"
     whole = sum(p.numel() for p in original.parameters())
     assert same.result["params"]["all_before"] == same.result["params"]["all_after"] == whole
+
+
+@pytest.mark.parametrize("kind", ["bert", "roberta", "modernbert"])
+def test_the_dense_row_is_the_given_model_as_transformers_answers(
+    kind: str, tmp_path: Path, compress: Compress
+) -> None:
+    """Row by row, of texts of up to 150 tokens, and with a class that the model hardly answers."""
+    original = classifier(kind, names=("bad", "good", "odd"), max_position_embeddings=160)
+    given = save(original, tmp_path / "given", kind)
+    plain = AutoModelForSequenceClassification.from_pretrained(given).eval()
+    tokenize = AutoTokenizer.from_pretrained(given)
+    generator = np.random.default_rng(0)
+    lengths = [*generator.integers(3, 20, 670), *[150] * 30]
+    texts = [" ".join(generator.choice(WORDS, length)) for length in lengths]
+    logits = torch.cat([ask(plain, tokenize(text, return_tensors="pt")) for text in texts])
+    # The 25 rows next to the class odd have it.
+    labels = logits[:, :2].argmax(1)
+    labels[(logits[:, 2] - logits[:, :2].amax(1)).topk(25).indices] = 2
+    table = pd.DataFrame({"comment": texts, "verdict": [("bad", "good", "odd")[i] for i in labels]})
+    table = table.sample(frac=1, random_state=0)
+    whole = {"data": table[:600], "validation": table[600:]}
+    settings = [each for each in QUICK if not each.startswith("data.max_length")]
+    small = compress(given, quick=settings, ratio=0.4, **whole)
+    assert small.about.max_length == (158 if kind == "roberta" else 160)
+    held = pd.read_csv(small.folder.parent / PREDICTIONS)
+    of_held = logits[table.index[600:]]
+    assert held["dense"].tolist() == of_held.argmax(1).tolist()
+    right = of_held.argmax(1) == torch.tensor(held["label"])
+    dense = small.result["metrics"]["accuracy"]["dense"]
+    assert dense == pytest.approx(right.float().mean().item())
+    same = compress(given, quick=settings, ratio=0, **whole)
+    answers = [each["probabilities"] for each in same.predict(table["comment"].tolist())]
+    expected = (logits[table.index] / same.about.temperature).softmax(1)
+    found = torch.tensor([[*each.values()] for each in answers])
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
 
 
 def test_cutting_only_trains_nothing_and_ranks_by_what_is_lost(

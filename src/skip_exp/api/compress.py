@@ -18,6 +18,7 @@ from skip_exp.utils.hub import explain_failure, offline_if_unreachable
 
 COMPRESS = "experiment=compress"
 CUT_ONLY = ["retune.enabled=false", "attribution=first_order"]  # see studies/cuts.md
+LONGEST = 512  # tokens of a text, unless `data.max_length` asks for more
 OF_PROBLEM: dict[str | None, str] = {each.problem_type: name for name, each in OUTCOMES.items()}
 
 
@@ -75,6 +76,7 @@ def compress(
         name = Path(os.path.abspath(model)).name  # of ".", too; keeps a link's own
         backbone = {"name": name, "family": config.model_type, "path": in_full(str(model))}
         own += [f"backbone.{key}={quote(value)}" for key, value in backbone.items()]
+        own.append(f"data.max_length={_find_longest(config)}")
     names = named if classes is None else [*map(str, classes)]
     if names is not None:
         own.append(f"task.labels=[{','.join(map(quote, names))}]")
@@ -108,6 +110,14 @@ def _start_from(skill: Path, about: SkillRecord) -> list[str]:
         settings["retune.train"] = about.train
     own = [f"{key}={quote(str(value))}" for key, value in settings.items()]
     return [*own, f"task.words=[{','.join(map(quote, about.words))}]"]
+
+
+def _find_longest(config: Any) -> int:
+    """How many tokens the model reads of a text, up to LONGEST: all that it reads by itself."""
+    longest = getattr(config, "max_position_embeddings", LONGEST)  # T5 has no positions
+    if "roberta" in config.model_type:  # its positions count from the padding id
+        longest -= config.pad_token_id + 1
+    return min(longest, LONGEST)
 
 
 def _check_classes(labels: Sequence[str], count: int, are_named: bool) -> None:
