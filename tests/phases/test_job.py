@@ -20,6 +20,7 @@ from skip_exp.models.family import Relevance
 from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.models.surgery import shapes_of, site_sizes
 from skip_exp.phases import measure
+from skip_exp.phases.fit import fit_dense
 from skip_exp.phases.prepare import prepare
 from skip_exp.phases.prune import attribute, prune
 from skip_exp.pruning.allocate import Group
@@ -242,7 +243,7 @@ def test_fewer_train_rows_are_another_job(tmp_path: Path) -> None:
     )
     assert [len(job.data.train) for job in (whole, few, more)] == [360, 50, 360]
     assert len(few.data.select) == 40
-    keys = [stage_key("x", job.dense_arguments) for job in (whole, few, same, other, more)]
+    keys = [stage_key(fit_dense, job.dense_arguments) for job in (whole, few, same, other, more)]
     assert keys[1] == keys[2] and keys[0] == keys[4] and keys[0] != keys[1] != keys[3]
     assert few.key == same.key
     assert len({job.key for job in (whole, few, other, more)}) == 4

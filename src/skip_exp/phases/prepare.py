@@ -9,7 +9,7 @@ from typing import Any
 
 from skip_exp.backbones.load import Backbone, build_readout, load_backbone
 from skip_exp.cache.store import Keyed, StageCache
-from skip_exp.cache.version import digest, part_code
+from skip_exp.cache.version import digest, parts_code
 from skip_exp.callbacks.between import Method
 from skip_exp.config.checks import import_part
 from skip_exp.config.schema import AttributionConfig, Config
@@ -169,5 +169,5 @@ def method_of(settings: AttributionConfig, seed: int) -> Keyed[Method]:
     options = dict(settings.options)
     if "seed" in parameters:
         options = {"seed": seed} | options
-    key = digest([target, part_code(target), options])
+    key = digest([target, parts_code(target), options])
     return Keyed(key, lambda: partial(method, **options))
