@@ -9,10 +9,10 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from skip_exp import results
-from skip_exp.cache.store import JOB_STAGE, Entry, unpack_files
+from skip_exp.cache.store import JOB_STAGE, Entry
 from skip_exp.config.schema import Config
 from skip_exp.logger.build import mirror
-from skip_exp.phases.finish import add_scores, begin_result, finish
+from skip_exp.phases.finish import add_scores, begin_result, finish, unpack
 from skip_exp.phases.fit import retune, tune
 from skip_exp.phases.job import Job
 from skip_exp.phases.measure import benchmark, shift_labels, test
@@ -41,12 +41,12 @@ def run(cfg: Config) -> Result:
         )
         if done.hit:
             log.info("done before: answered from %s", cfg.cache.dir)
-            unpack_files(done, job.output)
+            unpack(job, done)
         latency = {}
         if cfg.benchmark.enabled:
             with clock("benchmark"):
                 latency = benchmark(job, done)
-        result = write_result(job.cfg, done, latency, {} if done.hit else clock.seconds)
+        result = write_result(job, done, latency, {} if done.hit else clock.seconds)
         if not done.hit:
             mirror(job.loggers, result.to_dict(), job.output)
     return result
@@ -65,9 +65,9 @@ def write_config(cfg: Config, key: str) -> None:
 
 
 def write_result(
-    cfg: Config, done: Entry, latency: Mapping[str, Any], seconds: Mapping[str, float]
+    job: Job, done: Entry, latency: Mapping[str, Any], seconds: Mapping[str, float]
 ) -> Result:
-    """Write the result of a finished job as that of ``cfg``, and return it.
+    """Write the result of a finished job, and return it.
 
     Args:
         seconds: by phase; empty where the job was done before.
@@ -75,13 +75,12 @@ def write_result(
     Raises:
         SkipError: the file cannot be written.
     """
-    result = Result(**done.values["result"]).replace(
-        config=asdict(cfg),
-        sweep=cfg.sweep.id,
+    result = begin_result(job).replace(
+        **done.values["result"],
         latency=dict(latency),
         seconds={phase: round(value, 3) for phase, value in seconds.items()},
     )
-    results.write(Path(cfg.output_dir), result)
+    results.write(job.output, result)
     return result
 
 
@@ -98,7 +97,7 @@ def phases(cfg: Config) -> list[str]:
 
 def run_phases(job: Job, clock: Clock) -> Entry:
     """Tune a model, find the neurons that its task needs, prune the others, tune it again."""
-    settings, result = job.cfg.prune, begin_result(job)
+    settings, result = job.cfg.prune, Result()
     with clock("tune"):
         dense, result.cache["tune"] = tune(job)
     with clock("attribute"):

@@ -84,8 +84,14 @@ def write_skill(folder: Path, tensors: Mapping[str, Tensor], described: dict[str
     An interrupted write leaves the old skill or files that are refused, never a wrong skill.
     """
     content = save({name: t.detach().cpu().contiguous() for name, t in tensors.items()})
-    head = {"version": VERSION, "sha256": checksum(content, described)}
     files.save(folder / TENSORS, content)
+    write_record(folder, described)
+
+
+def write_record(folder: Path, described: dict[str, Any]) -> None:
+    """Write the record of the tensors that lie in ``folder``."""
+    content = read_bytes(folder / TENSORS)
+    head = {"version": VERSION, "sha256": checksum(content, described)}
     files.save(folder / RECORD, (json.dumps(head | described, indent=1) + "\n").encode())
 
 
