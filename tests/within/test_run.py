@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 import skip_exp
-from skip_exp import pipeline
+from skip_exp import pipeline, results
 from skip_exp.commands import train
 from skip_exp.errors import ConfigError, SkipError
 from skip_exp.forms.registry import FORMS, Fp32
@@ -40,6 +40,38 @@ def test_uncut_nothing_is_tuned_again(tmp_path: Path) -> None:
     assert (uncut.retune.enabled, cut.retune.enabled) == (False, True)
     assert uncut.output_dir != cut.output_dir
     assert cut.tune == uncut.tune == toy.tune  # so that the cache is shared
+
+
+@pytest.mark.parametrize(
+    "other",
+    ["retune.enabled=false", "prune.within=2", "prune.fastest=batches", "prune.layers=1", "seed=2"],
+)
+def test_another_search_has_another_key(other: str, tmp_path: Path) -> None:
+    toy = save_toy(tmp_path)
+
+    def find_key(*overrides: str) -> str:
+        cfg = toy_job(toy, tmp_path, "out", "prune.within=1", *overrides)
+        return run.search_key(cfg, prepare(run.of_cut(cfg, Cut(0.0))))
+
+    first = find_key()
+    assert find_key("logger=csv", f"output_dir={tmp_path}/other") == first != find_key(other)
+
+
+def test_a_folder_of_another_search_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before any job: what it has chosen stays."""
+    toy = save_toy(tmp_path)
+    cfg = toy_job(toy, tmp_path, "out", "prune.within=1")
+    monkeypatch.setattr(run, "try_cuts", lambda *_: pytest.fail("the same search"))
+    with pytest.raises(pytest.fail.Exception):
+        run.find(cfg, pytest.fail)
+    key = run.search_key(cfg, prepare(run.of_cut(cfg, Cut(0.0))))
+    results.write(cfg.output_dir, results.Result(job_id=key))
+    with pytest.raises(pytest.fail.Exception):
+        run.find(cfg, pytest.fail)
+    with pytest.raises(SkipError, match=r"^output_dir="):
+        run.find(toy_job(toy, tmp_path, "out", "prune.within=1", "retune.enabled=false"), pytest.fail)
 
 
 def test_the_deepest_cut_is_tried_in_half_of_the_layers_too(tmp_path: Path) -> None:

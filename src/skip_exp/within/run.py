@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from skip_exp import results
-from skip_exp.cache.version import digest
+from skip_exp.cache.version import code_of, digest
 from skip_exp.config.groups import PruneConfig
 from skip_exp.config.schema import Config
 from skip_exp.config.together import check_job
@@ -75,7 +75,7 @@ def find(cfg: Config, run_job: Callable[[Config], Result]) -> Classifier:
     os.environ.setdefault(KERNELS, "65536")
     root, within = Path(cfg.output_dir), cast(float, cfg.prune.within)
     uncut, fastest = prepare(of_cut(cfg, Cut(0.0))), cfg.prune.fastest
-    key, rows = digest([uncut.key, within, fastest, cfg.prune.layers])[:16], uncut.data
+    rows = uncut.data
     select, validation = Split.of(rows, rows.select), Split.of(rows, rows.validation)
     if len({*select.labels}) == 1:  # which a constant answer fits
         raise ConfigError(
@@ -83,6 +83,7 @@ def find(cfg: Config, run_job: Callable[[Config], Result]) -> Classifier:
             within,
             f"the selection slice has a single label: give task.files.{SELECT} or a ratio",
         )
+    key = search_key(cfg, uncut)
     write_config(cfg, key)
     reached, bound = list_cuts(uncut, cfg.prune), within / 100
     # Too few rows do not show so small a loss, whatever a cut answers.
@@ -119,6 +120,16 @@ def find(cfg: Config, run_job: Callable[[Config], Result]) -> Classifier:
     ]
     show.tell(frame, names, validation, told)
     return form.open(place)
+
+
+def search_key(cfg: Config, uncut: Job) -> str:
+    """What stands for a search: its configuration and inputs, and the code that chooses.
+
+    Args:
+        uncut: one of its jobs, which has its inputs.
+    """
+    asked = replace(uncut.cfg, prune=cfg.prune, retune=cfg.retune)
+    return digest([replace(uncut, cfg=asked).key, code_of(__name__)])[:16]
 
 
 def try_cuts(
