@@ -1,10 +1,8 @@
 """The job, phase by phase: tune -> attribute -> prune -> retune -> test -> benchmark."""
 
 import logging
-from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from omegaconf import OmegaConf
 
@@ -46,7 +44,13 @@ def run(cfg: Config) -> Result:
         if cfg.benchmark.enabled:
             with clock("benchmark"):
                 latency = benchmark(job, done)
-        result = write_result(job, done, latency, {} if done.hit else clock.seconds)
+        seconds = {} if done.hit else clock.seconds
+        result = begin_result(job).replace(
+            **done.values["result"],
+            latency=latency,
+            seconds={phase: round(value, 3) for phase, value in seconds.items()},
+        )
+        results.write(job.output, result)
         if not done.hit:
             mirror(job.loggers, result.to_dict(), job.output)
     return result
@@ -62,26 +66,6 @@ def write_config(cfg: Config, key: str) -> None:
     results.check_folder(output, key)
     content = OmegaConf.to_yaml(OmegaConf.create(asdict(cfg))).encode()
     files.save(output / results.CONFIG_FILE, content, f"output_dir={output}")
-
-
-def write_result(
-    job: Job, done: Entry, latency: Mapping[str, Any], seconds: Mapping[str, float]
-) -> Result:
-    """Write the result of a finished job, and return it.
-
-    Args:
-        seconds: by phase; empty where the job was done before.
-
-    Raises:
-        SkipError: the file cannot be written.
-    """
-    result = begin_result(job).replace(
-        **done.values["result"],
-        latency=dict(latency),
-        seconds={phase: round(value, 3) for phase, value in seconds.items()},
-    )
-    results.write(job.output, result)
-    return result
 
 
 def phases(cfg: Config) -> list[str]:

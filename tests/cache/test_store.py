@@ -249,10 +249,10 @@ def test_code_counts_where_it_is_imported(
 @pytest.mark.parametrize("library", ["torch", "sklearn", "scipy", "hydra"])
 def test_a_library_counts_by_its_version(library: str, monkeypatch: pytest.MonkeyPatch) -> None:
     before = list_keys()
-    versions = version._list_versions
+    versions = version.find_version
     forget_all()
     monkeypatch.setattr(
-        version, "_list_versions", lambda name: ["0"] if name == library else versions(name)
+        version, "find_version", lambda name: "0" if name == library else versions(name)
     )
     after = list_keys()
     assert all(before[name] != after[name] for name in TRAINING)

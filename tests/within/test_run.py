@@ -71,7 +71,9 @@ def test_a_folder_of_another_search_is_refused(
     with pytest.raises(pytest.fail.Exception):
         run.find(cfg, pytest.fail)
     with pytest.raises(SkipError, match=r"^output_dir="):
-        run.find(toy_job(toy, tmp_path, "out", "prune.within=1", "retune.enabled=false"), pytest.fail)
+        run.find(
+            toy_job(toy, tmp_path, "out", "prune.within=1", "retune.enabled=false"), pytest.fail
+        )
 
 
 def test_the_deepest_cut_is_tried_in_half_of_the_layers_too(tmp_path: Path) -> None:

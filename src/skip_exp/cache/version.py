@@ -11,7 +11,9 @@ import importlib.util
 import json
 import re
 import sys
+from contextlib import suppress
 from functools import cache
+from importlib.machinery import ModuleSpec, PathFinder
 from importlib.metadata import Distribution, distributions
 from pathlib import Path
 
@@ -50,17 +52,17 @@ def code_of(name: str) -> str:
     while "." in module and _source_of(module) is None:
         module = module.rpartition(".")[0]
     own = {ROOT, module.partition(".")[0]}
-    code: dict[str, object] = {}
+    code: dict[str, str] = {}
     waiting = [module]
     while waiting:
         module = waiting.pop()
         package = module.partition(".")[0]
         if module in code or package in sys.stdlib_module_names:
             continue
-        source = _source_of(module)
-        if package not in own and package in _list_installed():
-            code[package] = _list_versions(package)
+        if package not in own and find_version(package):
+            code[package] = find_version(package)
             continue
+        source = _source_of(module)
         if source is not None:  # else it is a name in a module, or its import will fail
             code[module] = hashlib.sha256(_read(source)).hexdigest()
             waiting += _list_imports(module, source)
@@ -99,24 +101,20 @@ def _list_imports(module: str, source: Path) -> list[str]:
     return names
 
 
-@cache
 def _source_of(module: str) -> Path | None:
-    """The file of a module, by its path below the package, so that no package is imported."""
-    package, *inner = module.split(".")
-    try:
-        spec = importlib.util.find_spec(package)
-    except (ImportError, ValueError):  # the import of the part says so by its key
-        spec = None
-    if spec is None:
-        return None
-    if not inner:
-        origin = spec.origin or ""
-        return Path(origin) if origin.endswith(".py") else None
-    for folder in spec.submodule_search_locations or ():
-        path = Path(folder, *inner)
-        for source in (path / "__init__.py", path.with_suffix(".py")):
-            if source.is_file():
-                return source
+    origin = getattr(_find(module), "origin", None) or ""
+    return Path(origin) if origin.endswith(".py") else None
+
+
+@cache
+def _find(module: str) -> ModuleSpec | None:
+    """Where a module lies; unlike :func:`importlib.util.find_spec`, it imports no package."""
+    package = module.rpartition(".")[0]
+    if package:
+        above = getattr(_find(package), "submodule_search_locations", None)
+        return PathFinder.find_spec(module, above) if above else None
+    with suppress(ImportError, ValueError):  # the import of the part says so by its key
+        return importlib.util.find_spec(module)
     return None
 
 
@@ -132,5 +130,7 @@ def _list_installed() -> dict[str, list[Distribution]]:
 
 
 @cache
-def _list_versions(package: str) -> list[str]:
-    return sorted({f"{each.name} {each.version}" for each in _list_installed()[package]})
+def find_version(package: str) -> str:
+    """Version of an installed package, by its name in an import; empty where there is none."""
+    installed = _list_installed().get(package, ())
+    return ", ".join(sorted({distribution.version for distribution in installed}))

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+from safetensors.torch import load
 from torch import nn
 
 from skip_exp import results
@@ -39,7 +40,7 @@ from skip_exp.results import (
     Result,
     Scores,
 )
-from skip_exp.skill.files import save_skill, whole_model, write_record
+from skip_exp.skill.files import save_skill, whole_model, write_skill
 from skip_exp.skill.ranges import measure_ranges
 from skip_exp.skill.record import (
     TENSORS,
@@ -47,6 +48,7 @@ from skip_exp.skill.record import (
     PromptRecord,
     ScoreRecord,
     SkillRecord,
+    read_bytes,
 )
 from skip_exp.utils import files
 
@@ -143,18 +145,17 @@ def finish(
     before, after = (flops(model, job.cfg.data.max_length) for model in (whole, final))
     result.flops = Flops(before=before, after=after, ratio=before / after)
     result.keep_sizes = keep_sizes(shapes_of(dense), keep)
-    begun = begin_result(job)
-    result.versions = begun.versions
-    result.git_commit = begun.git_commit
-    result.finished = begun.finished
+    result.finished = results.now()
     save_picture(result.keep_sizes, job.output / PICTURE)
     _write_predictions(job.output / PREDICTIONS, job, scored, record)
-    values = {
-        "result": result.model_dump(by_alias=True, exclude_defaults=True),
-        "record": record.to_share().stored(),
-    }
-    content = pack_files(job.output, [f"skill/{TENSORS}", PICTURE, PREDICTIONS])
-    return Entry(content, values, keep=is_lasting)
+    return Entry(
+        pack_files(job.output, [f"skill/{TENSORS}", PICTURE, PREDICTIONS]),
+        {
+            "result": result.model_dump(by_alias=True, exclude_defaults=True),
+            "record": record.to_share().stored(),
+        },
+        keep=is_lasting,
+    )
 
 
 def unpack(job: Job, done: Entry) -> None:
@@ -170,7 +171,8 @@ def unpack(job: Job, done: Entry) -> None:
         scores=record.scores.model_copy(update={"data": job.data.source}),
         start=job.start.origin if job.start else None,
     )
-    write_record(job.output / "skill", located.stored())
+    tensors = load(read_bytes(job.output / "skill" / TENSORS))
+    write_skill(job.output / "skill", tensors, located.stored())
 
 
 def _write_predictions(

@@ -109,14 +109,19 @@ class Job:
         Content counts, not places or names of backbones.
         """
         cfg, b, spec, data = self.cfg, self.backbone, self.data.spec, self.data
-        rows = [data.fingerprint, data.train_rows, data.train_rows and cfg.seed]
-        reading = [cfg.data.max_length, spec.text, spec.labels, spec.words]
-        reading += [spec.metrics, spec.extra]
-        weights = [b.content_hash, b.family.name, b.readout]
         start = self.start
-        arguments: dict[str, Any] = {
+        rows = [data.fingerprint, data.train_rows, data.train_rows and cfg.seed]
+        reading = [
+            cfg.data.max_length,
+            spec.text,
+            spec.labels,
+            spec.words,
+            spec.metrics,
+            spec.extra,
+        ]
+        return {
             "data": Keyed(digest([rows, reading]), lambda: data),
-            "backbone": Keyed(digest(weights), lambda: b),
+            "backbone": Keyed(digest([b.content_hash, b.family.name, b.readout]), lambda: b),
             "pooling": cfg.backbone.pooling,
             "prompt": cfg.prompt,
             "settings": replace(cfg.tune, start=None),
@@ -124,7 +129,6 @@ class Job:
             "seed": cfg.seed,
             "precision": self.trainer.precision,
         }
-        return arguments
 
     @cached_property
     def taught(self) -> Keyed[list[Row]]:

@@ -30,7 +30,7 @@ from skip_exp.skill.files import (
     split,
 )
 from skip_exp.skill.ranges import Ranges
-from skip_exp.skill.record import FORMATS, RECORD, TENSORS, find_skill, read_bytes
+from skip_exp.skill.record import FORMATS, RECORD, TENSORS, find_skill, loading, read_bytes
 from skip_exp.skill.vocabulary import cut_vocabulary, vocabulary_texts
 from skip_exp.utils.files import new_folder
 
@@ -83,7 +83,8 @@ class Skill(Classifier):
         folder = find_skill(folder)
         about, tensors = read_skill(folder)
         keep, state, ranges = split(tensors)
-        model, tokenizer = rebuild(folder, about, keep, state, backbone)
+        with loading(folder):
+            model, tokenizer = rebuild(folder, about, keep, state, backbone)
         convert(model)
         return cls(about, tokenizer, model, keep, folder, ranges)
 

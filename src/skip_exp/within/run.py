@@ -128,8 +128,8 @@ def search_key(cfg: Config, uncut: Job) -> str:
     Args:
         uncut: one of its jobs, which has its inputs.
     """
-    asked = replace(uncut.cfg, prune=cfg.prune, retune=cfg.retune)
-    return digest([replace(uncut, cfg=asked).key, code_of(__name__)])[:16]
+    job = replace(uncut, cfg=replace(uncut.cfg, prune=cfg.prune, retune=cfg.retune))
+    return digest([job.key, code_of(__name__)])[:16]
 
 
 def try_cuts(
