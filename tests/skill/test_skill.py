@@ -307,7 +307,7 @@ DAMAGES: dict[str, tuple[Callable[[Saved], Any], str]] = {
     "one label": (_forge(labels=["positive"]), "field labels: "),
     "two equal labels": (_forge(labels=["positive", "positive"]), "labels: "),
     "another number of words": (_forge(words=["yes"]), "words: "),
-    "kind unknown": (_forge(kind="zzz"), "kind: "),
+    "kind unknown": (_forge(kind="zzz"), "field kind: "),
     "no threshold": (_forge(kind="many_labels"), "threshold: "),
     "threshold of two": (_forge(kind="many_labels", threshold=2.0), "field threshold: "),
     "temperature below zero": (_forge(temperature=-1.0), "field temperature: "),

@@ -90,12 +90,6 @@ def write_skill(folder: Path, tensors: Mapping[str, Tensor], described: dict[str
     files.save(folder / RECORD, (json.dumps(head | described, indent=1) + "\n").encode())
 
 
-def share_skill(source: Path, folder: Path) -> None:
-    """Write the skill in ``source`` into ``folder``, without local folders. Raises SkipError."""
-    record, tensors = read_skill(source)
-    write_skill(folder, tensors, record.to_share().stored())
-
-
 def read_skill(folder: Path) -> tuple[SkillRecord, dict[str, Tensor]]:
     """Read and verify a skill's record and tensors, without a backbone.
 

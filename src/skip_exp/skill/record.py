@@ -92,7 +92,7 @@ class SkillRecord(_Part):
     start: str | None = None
     temperature: Annotated[float, Field(gt=0, allow_inf_nan=False)]
     threshold: Annotated[float, Field(ge=0, le=1)] | None = None
-    kind: str = "one_label"
+    kind: Annotated[str, Field(pattern=rf"^({'|'.join(OUTCOMES)})$")] = "one_label"
 
     @model_validator(mode="after")
     def _check_together(self) -> Self:
@@ -100,8 +100,6 @@ class SkillRecord(_Part):
             raise ValueError("labels: one occurs twice")
         if self.words and len(self.words) != len(self.labels):
             raise ValueError("words: must be none, or one for each label")
-        if self.kind not in OUTCOMES:
-            raise ValueError(f"kind: must be one of {', '.join(OUTCOMES)}")
         if self.threshold is None and not self.outcome.is_exclusive:
             raise ValueError(f"threshold: {self.kind} needs one")
         return self
