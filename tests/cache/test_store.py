@@ -1,5 +1,6 @@
 """A stage is computed once; a damaged entry is computed again, never believed."""
 
+import importlib
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -256,6 +257,38 @@ def test_a_library_counts_by_its_version(library: str, monkeypatch: pytest.Monke
     )
     after = list_keys()
     assert all(before[name] != after[name] for name in TRAINING)
+
+
+def test_a_package_counts_by_its_version_where_it_is_installed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever its distribution is called; a module of the user's that hides it by its content."""
+    site, own = tmp_path / "site", tmp_path / "own"
+    for folder in (site / "borrowed_package", site / "borrowed_dist.dist-info", own):
+        folder.mkdir(parents=True)
+    package, hidden = site / "borrowed_package/__init__.py", own / "borrowed_package.py"
+    package.write_text("X = 1\n")
+    (site / "borrowed_dist.dist-info/RECORD").write_text("borrowed_package/__init__.py,,\n")
+    about = site / "borrowed_dist.dist-info/METADATA"
+    (own / "borrowing_part.py").write_text("import borrowed_package\n")
+    codes = []
+
+    def note(file: Path, text: str) -> bool:
+        """Whether what is now in ``file`` makes another version."""
+        file.write_text(text)
+        forget_all()
+        importlib.invalidate_caches()
+        codes.append(version.parts_code("borrowing_part.scores"))
+        return codes[-1] not in codes[:-1]
+
+    monkeypatch.syspath_prepend(site)
+    monkeypatch.syspath_prepend(own)
+    assert note(about, "Name: borrowed-dist\nVersion: 1\n")
+    assert version.find_version("borrowed_package") == "1"
+    assert not note(package, "X = 2\n")
+    assert note(about, "Name: borrowed-dist\nVersion: 2\n")
+    assert note(hidden, "X = 3\n") and note(hidden, "X = 4\n")
+    assert not version.find_version("borrowed_package")
 
 
 def test_the_code_of_a_job_is_all_that_its_stages_run() -> None:

@@ -131,6 +131,14 @@ def _list_installed() -> dict[str, list[Distribution]]:
 
 @cache
 def find_version(package: str) -> str:
-    """Version of an installed package, by its name in an import; empty where there is none."""
-    installed = _list_installed().get(package, ())
-    return ", ".join(sorted({distribution.version for distribution in installed}))
+    """Version of an installed package, by its name in an import; empty where there is none.
+
+    A file of the user's that has the name of an installed package is none.
+    """
+    source = _source_of(package)
+    versions = {
+        distribution.version
+        for distribution in _list_installed().get(package, ())
+        if source is None or source.is_relative_to(str(distribution.locate_file("")))
+    }
+    return ", ".join(sorted(versions))

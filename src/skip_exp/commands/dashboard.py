@@ -50,11 +50,14 @@ def build_workspaces(entity: str, project: str) -> list[Any]:
         settings = ws.WorkspaceSettings(max_runs=100)
         return ws.Workspace(entity, project, name, shown, settings=settings, runset_settings=runs)
 
-    bars = [wr.BarPlot(title=name, metrics=[wr.SummaryMetric(name)]) for name in BARS]
     return [
         view("skip_exp: runs", _panels(wr), []),
-        view("skip_exp: sweeps", {"Mean over a sweep": bars}, [ws.Metric("Group")]),
+        view("skip_exp: sweeps", {"Mean over a sweep": _bars(wr)}, [ws.Metric("Group")]),
     ]
+
+
+def _bars(wr: Any) -> list[Any]:
+    return [wr.BarPlot(title=name, metrics=[wr.SummaryMetric(name)]) for name in BARS]
 
 
 def _panels(wr: Any) -> dict[str, list[Any]]:

@@ -102,7 +102,8 @@ def announce(cfg: DictConfig) -> None:
     place = f"{number} of {total}" if total else str(number)
     began = start_of(folder)
     done = len(list_since(began, folder, results.FILE))
-    if number == 1 and cfg.sweep.id and cfg.cache.dir and cfg.sweep.skip_done:
+    reuses = cfg.sweep.id and cfg.cache.dir and cfg.sweep.skip_done
+    if number == 1 and reuses and not is_search(hydra):  # a search has one folder
         notes = Path(cfg.cache.dir) / "sweeps" / cfg.sweep.id.replace("/", "-")
         noted = notes.read_text().splitlines() if notes.is_file() else []
         earlier = [each for each in noted if each != str(folder) and Path(each).is_dir()]
