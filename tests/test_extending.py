@@ -15,16 +15,17 @@ import torch
 from safetensors.torch import load_file
 
 from skip_exp import Skill, pipeline
-from skip_exp.cache import version
 from skip_exp.cache.store import stage_key
-from skip_exp.cache.version import part_code
+from skip_exp.cache.version import parts_code
 from skip_exp.config import schema
 from skip_exp.errors import SkipError
 from skip_exp.models.family import Site
 from skip_exp.models.trained import skill_parameters
+from skip_exp.phases.fit import fit_dense
 from skip_exp.phases.job import Job
 from skip_exp.phases.prepare import method_of, prepare
 from skip_exp.pruning.allocate import Group
+from tests.cache.test_store import forget_all
 from tests.helpers.toy import toy_job
 from tests.helpers.written import ROOT
 
@@ -78,8 +79,7 @@ def forget() -> None:
     for name in (*MODULES, *OTHERS):
         sys.modules.pop(name, None)
     importlib.invalidate_caches()
-    for known in (version.part_code, version._is_custom, version._read):
-        known.cache_clear()
+    forget_all()
 
 
 @contextmanager
@@ -171,9 +171,9 @@ PARTS = {  # a part's file: what chooses it, and what an edit of it makes anew
 
 def keys(job: Job) -> dict[str, str]:
     return {
-        "tune": stage_key("fit_dense", job.dense_arguments),
+        "tune": stage_key(fit_dense, job.dense_arguments),
         "attribute": job.method.key,
-        "prune": part_code(job.cfg.prune.allocation),
+        "prune": parts_code(job.cfg.prune.allocation),
         "job": job.key,
     }
 

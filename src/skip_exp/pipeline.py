@@ -1,18 +1,16 @@
 """The job, phase by phase: tune -> attribute -> prune -> retune -> test -> benchmark."""
 
 import logging
-from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from omegaconf import OmegaConf
 
 from skip_exp import results
-from skip_exp.cache.store import JOB_STAGE, Entry, unpack_files
+from skip_exp.cache.store import JOB_STAGE, Entry
 from skip_exp.config.schema import Config
 from skip_exp.logger.build import mirror
-from skip_exp.phases.finish import add_scores, begin_result, finish
+from skip_exp.phases.finish import add_scores, begin_result, finish, unpack
 from skip_exp.phases.fit import retune, tune
 from skip_exp.phases.job import Job
 from skip_exp.phases.measure import benchmark, test
@@ -41,12 +39,18 @@ def run(cfg: Config) -> Result:
         )
         if done.hit:
             log.info("done before: answered from %s", cfg.cache.dir)
-            unpack_files(done, job.output)
+            unpack(job, done)
         latency = {}
         if cfg.benchmark.enabled:
             with clock("benchmark"):
                 latency = benchmark(job, done)
-        result = write_result(job.cfg, done, latency, {} if done.hit else clock.seconds)
+        seconds = {} if done.hit else clock.seconds
+        result = begin_result(job).replace(
+            **done.values["result"],
+            latency=latency,
+            seconds={phase: round(value, 3) for phase, value in seconds.items()},
+        )
+        results.write(job.output, result)
         if not done.hit:
             mirror(job.loggers, result.to_dict(), job.output)
     return result
@@ -64,27 +68,6 @@ def write_config(cfg: Config, key: str) -> None:
     files.save(output / results.CONFIG_FILE, content, f"output_dir={output}")
 
 
-def write_result(
-    cfg: Config, done: Entry, latency: Mapping[str, Any], seconds: Mapping[str, float]
-) -> Result:
-    """Write the result of a finished job as that of ``cfg``, and return it.
-
-    Args:
-        seconds: by phase; empty where the job was done before.
-
-    Raises:
-        SkipError: the file cannot be written.
-    """
-    result = Result(**done.values["result"]).replace(
-        config=asdict(cfg),
-        sweep=cfg.sweep.id,
-        latency=dict(latency),
-        seconds={phase: round(value, 3) for phase, value in seconds.items()},
-    )
-    results.write(Path(cfg.output_dir), result)
-    return result
-
-
 def phases(cfg: Config) -> list[str]:
     """The phases that a job works through, in order."""
     left_out = {
@@ -98,7 +81,7 @@ def phases(cfg: Config) -> list[str]:
 
 def run_phases(job: Job, clock: Clock) -> Entry:
     """Tune a model, find the neurons that its task needs, prune the others, tune it again."""
-    settings, result = job.cfg.prune, begin_result(job)
+    settings, result = job.cfg.prune, Result()
     with clock("tune"):
         dense, result.cache["tune"] = tune(job)
     with clock("attribute"):

@@ -14,17 +14,18 @@ from typing import Any, Literal
 from pydantic import BaseModel, Field
 from rich.filesize import decimal
 
-from skip_exp.cache.version import job_code, parts_code
+from skip_exp import __version__
+from skip_exp.cache.version import find_version, job_code, parts_code
 from skip_exp.config.checks import PARTS
 from skip_exp.config.compose import describe_failure
 from skip_exp.config.schema import method_name
 from skip_exp.errors import INTERRUPTED, SkipError
 from skip_exp.utils import console, files
-from skip_exp.utils.machine import git_commit, list_versions
+from skip_exp.utils.machine import git_commit
 
 log = logging.getLogger(__name__)
 
-PACKAGES = ("skip_exp", "torch", "transformers", "datasets", "lightning", "wandb")  # in `versions`
+PACKAGES = ("torch", "transformers", "datasets", "lightning", "wandb")  # in `versions`
 FILE = "result.json"
 CONFIG_FILE = "config.yaml"  # beside it: the resolved configuration, written when the job begins
 # Beside it: the final model's answers to the validation split, a row per row in its order: label
@@ -191,7 +192,12 @@ def from_config(cfg: Mapping[str, Any], **fields: Any) -> Result:
         "data_source": get("data.source"),
         "train_rows": get("data.train_rows"),
         "config": dict(cfg),
-        "versions": {"code": job_code(), "parts": parts_code(*parts), **list_versions(PACKAGES)},
+        "versions": {
+            "code": job_code(),
+            "parts": parts_code(*parts),
+            "skip_exp": __version__,
+            **{name: find_version(name) for name in PACKAGES if find_version(name)},
+        },
         "git_commit": git_commit(),
         "finished": now(),
     }
@@ -229,7 +235,7 @@ def read_finished(folder: Path | str) -> dict[str, Any] | None:
         result: dict[str, Any] = json.loads((Path(folder) / FILE).read_bytes())
     except (OSError, ValueError):
         return None
-    return result if result.get("status") == "done" else None
+    return result if isinstance(result, dict) and result.get("status") == "done" else None
 
 
 def write_failed(folder: Path | str, cfg: Mapping[str, Any], error: str) -> Path:
@@ -296,7 +302,7 @@ def load(paths: Path | str | Iterable[Path | str]) -> list[Result]:
 def _read(file: Path) -> Result:
     """Raises OSError, ValueError: it is no JSON, or no result."""
     stored = json.loads(file.read_bytes())
-    if "status" not in stored:
+    if not isinstance(stored, dict) or "status" not in stored:
         raise ValueError("no result")
     return Result.model_validate(stored | {"path": str(file)})
 

@@ -1,6 +1,9 @@
 """A stage is computed once; a damaged entry is computed again, never believed."""
 
-from collections.abc import Callable
+import importlib
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -18,6 +21,8 @@ from skip_exp.cache.store import (
 )
 from skip_exp.config.schema import PromptConfig
 from skip_exp.errors import SkipError
+from skip_exp.phases.fit import fit_dense
+from skip_exp.phases.prune import score_neurons
 
 KEY = "0123abcd"
 
@@ -84,9 +89,11 @@ def test_an_entry_of_an_argument_that_is_not_kept_is_not_taken(tmp_path: Path) -
 
 def test_a_value_without_a_key_is_refused() -> None:
     with pytest.raises(TypeError, match="Keyed"):
-        stage_key("tune", {"model": torch.nn.Linear(1, 1)})
-    assert stage_key("a", {"x": 1, "y": [2]}) == stage_key("a", {"y": (2,), "x": 1})
-    assert stage_key("a", {"x": 1}) != stage_key("b", {"x": 1})
+        stage_key(count_words, {"model": torch.nn.Linear(1, 1)})
+    first = stage_key(count_words, {"x": 1, "y": [2]})
+    assert first == stage_key(count_words, {"y": (2,), "x": 1})
+    assert first != stage_key(count_words, {"x": 1, "y": [3]})
+    assert first != stage_key(fit_dense, {"x": 1, "y": [2]})
 
 
 def test_files_of_a_finished_job_come_back_byte_by_byte(tmp_path: Path) -> None:
@@ -164,13 +171,16 @@ def test_what_a_killed_writer_left_goes(tmp_path: Path) -> None:
 
 
 def forget_all() -> None:
-    for cached in (version.rooms_code, version.part_code, version.room_code, version._read):
-        cached.cache_clear()
+    """As a new process, which reads the sources anew."""
+    for known in vars(version).values():
+        if hasattr(known, "cache_clear"):
+            known.cache_clear()
 
 
 @pytest.fixture(autouse=True)
-def forget() -> None:
-    """Each test reads the sources anew, as a new process does."""
+def forget() -> Iterator[None]:
+    forget_all()
+    yield
     forget_all()
 
 
@@ -180,8 +190,7 @@ def edited(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
     read = version._read
 
     def edit(name: str) -> None:
-        for cached in (version.rooms_code, version.part_code, version.room_code):
-            cached.cache_clear()
+        forget_all()
         monkeypatch.setattr(
             version,
             "_read",
@@ -191,38 +200,138 @@ def edited(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
     return edit
 
 
-@pytest.mark.parametrize("room", [*version.ROOMS, *version.METHODS, "report"])
-def test_an_edit_of_a_room_that_computes_makes_every_stage_anew(
-    room: str, edited: Callable[[str], None]
+FISHER = "skip_exp.attribution.fisher.scores"
+
+
+def list_keys() -> dict[str, str]:
+    return {
+        "tune": stage_key(fit_dense, {"seed": 1}),
+        "attribute": stage_key(score_neurons, {"seed": 1}),
+        "job": version.job_code(),
+        "fisher": version.parts_code(FISHER),
+        "int8": version.code_of("skip_exp.forms.registry"),
+    }
+
+
+TRAINING = {"tune", "attribute", "job"}
+ALL = {*TRAINING, "fisher", "int8"}
+
+
+@pytest.mark.parametrize(
+    ("file", "stale"),
+    [
+        ("data/batches.py", ALL),
+        ("models/attention.py", ALL),  # by a relative import
+        ("outcomes/many_labels.py", {*TRAINING, "int8"}),
+        ("training/module.py", TRAINING),
+        ("callbacks/fit.py", TRAINING),
+        ("phases/prune.py", {"attribute", "job"}),
+        ("pruning/allocate.py", {"attribute", "job"}),
+        ("skill/ranges.py", {"attribute", "job", "int8"}),  # a job stores them
+        ("skill/export/onnx/trace.py", {"attribute", "job", "int8"}),
+        ("attribution/fisher.py", {"fisher"}),
+        ("attribution/observe.py", {"fisher"}),
+        ("attribution/taylor.py", set()),
+        ("report/tables.py", set()),
+        ("commands/answer.py", set()),
+        ("within/run.py", set()),
+    ],
+)
+def test_code_counts_where_it_is_imported(
+    file: str, stale: set[str], edited: Callable[[str], None]
 ) -> None:
-    """An edit of what only shows does not; methods count where they are used."""
-    before = stage_key("fit", {"seed": 1}), version.job_code()
-    edited(f"{room}/__init__.py")
-    changed = stage_key("fit", {"seed": 1}) != before[0], version.job_code() != before[1]
-    assert changed == (room in version.ROOMS, room != "report")
-
-
-@pytest.mark.parametrize("file", ["attribution/fisher.py", "attribution/observe.py"])
-def test_a_method_counts_where_it_is_used(file: str, edited: Callable[[str], None]) -> None:
-    before = version.part_code("skip_exp.attribution.fisher.scores"), version.job_code()
+    before = list_keys()
     edited(file)
-    assert version.part_code("skip_exp.attribution.fisher.scores") != before[0]
-    assert version.job_code() != before[1]
-    assert version.part_code("uniform") == ""  # a part of the rooms
+    after = list_keys()
+    assert {name for name in before if before[name] != after[name]} == stale
+    assert version.parts_code("uniform") == version.parts_code()  # a part of every job
 
 
-@pytest.mark.parametrize("file", ["attribution/fisher.py", "pruning/allocate.py"])
-def test_every_method_counts_for_a_custom_part(
-    file: str,
-    tmp_path: Path,
-    edited: Callable[[str], None],
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize("library", ["torch", "sklearn", "scipy", "hydra"])
+def test_a_library_counts_by_its_version(library: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = list_keys()
+    versions = version.find_version
+    forget_all()
+    monkeypatch.setattr(
+        version, "find_version", lambda name: "0" if name == library else versions(name)
+    )
+    after = list_keys()
+    assert all(before[name] != after[name] for name in TRAINING)
+
+
+def test_a_package_counts_by_its_version_where_it_is_installed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "calling.py").write_text("from skip_exp.attribution.fisher import scores\n")
+    """Whatever its distribution is called; a module of the user's that hides it by its content."""
+    site, own = tmp_path / "site", tmp_path / "own"
+    for folder in (site / "borrowed_package", site / "borrowed_dist.dist-info", own):
+        folder.mkdir(parents=True)
+    package, hidden = site / "borrowed_package/__init__.py", own / "borrowed_package.py"
+    package.write_text("X = 1\n")
+    (site / "borrowed_dist.dist-info/RECORD").write_text("borrowed_package/__init__.py,,\n")
+    about = site / "borrowed_dist.dist-info/METADATA"
+    (own / "borrowing_part.py").write_text("import borrowed_package\n")
+    codes = []
+
+    def note(file: Path, text: str) -> bool:
+        """Whether what is now in ``file`` makes another version."""
+        file.write_text(text)
+        forget_all()
+        importlib.invalidate_caches()
+        codes.append(version.parts_code("borrowing_part.scores"))
+        return codes[-1] not in codes[:-1]
+
+    monkeypatch.syspath_prepend(site)
+    monkeypatch.syspath_prepend(own)
+    assert note(about, "Name: borrowed-dist\nVersion: 1\n")
+    assert version.find_version("borrowed_package") == "1"
+    assert not note(package, "X = 2\n")
+    assert note(about, "Name: borrowed-dist\nVersion: 2\n")
+    assert note(hidden, "X = 3\n") and note(hidden, "X = 4\n")
+    assert not version.find_version("borrowed_package")
+
+
+def test_the_code_of_a_job_is_all_that_its_stages_run() -> None:
+    """No module that a job imports is missing from its key."""
+    program = (
+        "import sys, skip_exp.pipeline\n"
+        "from skip_exp.cache import version\n"
+        "read = version._read\n"
+        "paths = []\n"
+        "version._read = lambda path: paths.append(str(path)) or read(path)\n"
+        "version.job_code()\n"
+        "files = [getattr(m, '__file__', None) for n, m in sys.modules.items()\n"
+        "         if n.split('.')[0] == 'skip_exp']\n"
+        "print(sorted({*files} - {*paths}))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stdout.strip() == "[]", done.stderr
+
+
+def test_nothing_is_imported_for_a_code_version(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "loud").mkdir()
+    (tmp_path / "loud/__init__.py").write_text("raise SystemExit(3)\n")
+    (tmp_path / "loud/method.py").write_text("")
     monkeypatch.syspath_prepend(tmp_path)
-    before = version.part_code("calling.scores")
-    edited(file)
-    assert version.part_code("calling.scores") != before
+    before = version.parts_code("loud.method.scores")
+    (tmp_path / "loud/method.py").write_text("X = 1\n")
+    forget_all()
+    assert version.parts_code("loud.method.scores") != before
+
+
+def test_what_only_types_need_does_not_count(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    guarded = "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import typed_only\n"
+    (tmp_path / "typed_part.py").write_text(guarded)
+    (tmp_path / "typed_only.py").write_text("")
+    monkeypatch.syspath_prepend(tmp_path)
+    before = version.parts_code("typed_part.x")
+    (tmp_path / "typed_only.py").write_text("X = 1\n")
+    forget_all()
+    assert version.parts_code("typed_part.x") == before
 
 
 def test_the_packages_of_a_custom_part_count(
@@ -233,11 +342,11 @@ def test_the_packages_of_a_custom_part_count(
     for name in ("__init__.py", "inner/__init__.py", "inner/method.py"):
         (package / name).write_text("")
     monkeypatch.syspath_prepend(tmp_path)
-    found = {version.part_code("around.inner.method.scores")}
+    found = {version.parts_code("around.inner.method.scores")}
     for file in ("__init__.py", "inner/__init__.py"):
         (package / file).write_text("SCALE = 2\n")
         forget_all()
-        found.add(version.part_code("around.inner.method.scores"))
+        found.add(version.parts_code("around.inner.method.scores"))
     assert len(found) == 3
 
 
@@ -257,13 +366,12 @@ def test_a_custom_part_counts_with_the_custom_modules_that_it_imports(
     other = root / "unrelated.py"
     other.write_text("X = 1\n")
     monkeypatch.syspath_prepend(root)
-    first = version.part_code(f"{name}.method.scores")
+    first = version.parts_code(f"{name}.method.scores")
     for file, counts in ((far, True), (helper, True), (method, True), (other, False)):
         text = file.read_text()
         file.write_text(text + "EDITED = 1\n")
-        version.part_code.cache_clear()
-        version._read.cache_clear()
-        assert (version.part_code(f"{name}.method.scores") != first) == counts
+        forget_all()
+        assert (version.parts_code(f"{name}.method.scores") != first) == counts
         file.write_text(text)
 
 
@@ -275,11 +383,11 @@ def test_an_edit_after_the_first_key_is_not_what_this_process_runs(
     helper = tmp_path / "their_helper.py"
     helper.write_text("SIGN = 1\n")
     monkeypatch.syspath_prepend(tmp_path)
-    version.part_code("first_part.x")
-    before = version.part_code("second_part.x")
+    version.parts_code("first_part.x")
+    before = version.parts_code("second_part.x")
     helper.write_text("SIGN = -1\n")
-    version.part_code.cache_clear()
-    assert version.part_code("second_part.x") == before
+    version.code_of.cache_clear()
+    assert version.parts_code("second_part.x") == before
 
 
 @pytest.mark.parametrize("source", ["def broken(:\n", ""])
@@ -288,4 +396,4 @@ def test_a_part_that_cannot_be_imported_has_a_version_all_the_same(
 ) -> None:
     (tmp_path / "broken_part.py").write_text(source)
     monkeypatch.syspath_prepend(tmp_path)
-    assert version.part_code("broken_part.x") and version.part_code("no_such_module.x")
+    assert version.parts_code("broken_part.x") and version.parts_code("no_such_module.x")

@@ -20,6 +20,7 @@ from skip_exp.models.family import Relevance
 from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.models.surgery import shapes_of, site_sizes
 from skip_exp.phases import measure
+from skip_exp.phases.fit import fit_dense
 from skip_exp.phases.prepare import prepare
 from skip_exp.phases.prune import attribute, prune
 from skip_exp.pruning.allocate import Group
@@ -64,12 +65,39 @@ def test_the_same_job_is_answered(
         pipeline.run(job(*overrides))
         (stored,) = results.load(tmp_path / "run")
         assert stored["metric"] == first["metric"] and stored["job_id"] == first["job_id"]
-        for name in (f"skill/{RECORD}", f"skill/{TENSORS}", results.PICTURE, results.PREDICTIONS):
+        names = [f"skill/{TENSORS}", results.PICTURE, results.PREDICTIONS]
+        if overrides != same:  # else the record names another file
+            names.append(f"skill/{RECORD}")
+        for name in names:
             files = [Path(result["path"]).parent / name for result in (first, stored)]
             assert files[0].read_bytes() == files[1].read_bytes(), name
         shutil.rmtree(tmp_path / "run/skill")
     pipeline.run(job())
     assert predict([f"{tmp_path}/run", "the film was dull"]) == 0
+
+
+def test_an_answered_job_names_where_its_inputs_lie_now(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Backbone, rows and the skill that it starts from have moved: content is the key."""
+    old, new = tmp_path / "old", tmp_path / "new"
+    old.mkdir()
+    toy = save_toy(old)
+    pipeline.run(toy_job(toy, tmp_path, "given", *QUICK, "prune.ratio=0"))
+    (tmp_path / "given/skill").rename(old / "start")
+    own = [*QUICK, f"tune.start={old}/start"]
+    first = pipeline.run(toy_job(toy, tmp_path, "first", *own))
+    (entry,) = tmp_path.glob(f"cache/jobs/{first.job_id}.safetensors")
+    assert str(tmp_path).encode() not in entry.read_bytes()
+    old.rename(new)
+    monkeypatch.setattr(pipeline, "run_phases", lambda *_: pytest.fail("ran again"))
+    moved = [override.replace(str(old), str(new)) for override in [*toy, *own]]
+    second = pipeline.run(toy_job(moved, tmp_path, "second"))
+    text = "".join(file.read_text() for file in (tmp_path / "second").rglob("*.[jy]*"))
+    assert second.job_id == first.job_id and str(new) in text and str(old) not in text
+    assert (second.start, second.data_source) == (f"{new}/start", f"local:{new}")
+    assert second.metric == first.metric and second.git_commit == first.git_commit
+    assert predict([f"{tmp_path}/second", "the film was dull"]) == 0
 
 
 @pytest.mark.parametrize(
@@ -242,7 +270,7 @@ def test_fewer_train_rows_are_another_job(tmp_path: Path) -> None:
     )
     assert [len(job.data.train) for job in (whole, few, more)] == [360, 50, 360]
     assert len(few.data.select) == 40
-    keys = [stage_key("x", job.dense_arguments) for job in (whole, few, same, other, more)]
+    keys = [stage_key(fit_dense, job.dense_arguments) for job in (whole, few, same, other, more)]
     assert keys[1] == keys[2] and keys[0] == keys[4] and keys[0] != keys[1] != keys[3]
     assert few.key == same.key
     assert len({job.key for job in (whole, few, other, more)}) == 4

@@ -19,7 +19,7 @@ from skip_exp.data.batches import collate, tokenize
 from skip_exp.errors import SkipError
 from skip_exp.models.trained import skill_parameters
 from skip_exp.skill.files import save_skill, write_skill
-from skip_exp.skill.record import find_skill
+from skip_exp.skill.record import checksum, find_skill
 from tests.helpers.saved import Saved, save_backbone, save_tiny_skill
 from tests.helpers.toy import rarely
 
@@ -254,6 +254,22 @@ def _forge(**changes: Any) -> Callable[[Saved], None]:
     return damage
 
 
+def _keep(*indices: Any, site: str = "encoder.0.ffn") -> Callable[[Saved], None]:
+    kept = indices[0] if isinstance(indices[0], torch.Tensor) else torch.tensor(indices)
+    return _forge(state={f"keep/{site}": kept})
+
+
+def _cut_tensors(left: int) -> Callable[[Saved], None]:
+    def damage(saved: Saved) -> None:
+        path = saved.folder / "skill.safetensors"
+        path.write_bytes(path.read_bytes()[:left])
+        about = saved.about.stored()
+        head = {"version": 1, "sha256": checksum(path.read_bytes(), about)}
+        (saved.folder / "skill.json").write_text(json.dumps(head | about))
+
+    return damage
+
+
 def _another_backbone(saved: Saved) -> None:
     save_backbone(saved.backbone, "bert", seed=5)
 
@@ -273,12 +289,44 @@ DAMAGES: dict[str, tuple[Callable[[Saved], Any], str]] = {
     "tensors cut": (_bytes("skill.safetensors", lambda b: b[:-8]), "checksum"),
     "a bit flipped": (_bytes("skill.safetensors", lambda b: b[:-1] + bytes([b[-1] ^ 1])), "checks"),
     "labels swapped": (_edit(lambda d: d["labels"].reverse()), "checksum"),
+    "five": (_bytes("skill.json", lambda b: b"5"), "not a skill"),
+    "null": (_bytes("skill.json", lambda b: b"null"), "not a skill"),
+    "a list": (_bytes("skill.json", lambda b: b"[" + b + b"]"), "not a skill"),
+    "a text": (_bytes("skill.json", lambda b: b'"version"'), "not a skill"),
+    "no text": (_bytes("skill.json", lambda b: b"\xff\xfe"), "not JSON"),
+    "too deep": (_bytes("skill.json", lambda b: b"[" * 10**5), "not JSON"),
     "newer version": (_edit(lambda d: d.update(version=2)), "version 2 .* 1"),
     "no version": (_edit(lambda d: d.pop("version")), "no version"),
     "field missing": (_forge(labels=None), "field labels: "),
     "unknown field": (_forge(more=1), "field more: "),
     "length true": (_prompt(length=True), "field prompt.length: "),
     "length short": (_prompt(length=3), r"prompt.keys.0 is \(4, .*\), not \(3, "),
+    "length below zero": (_prompt(length=-1), "field prompt.length: "),
+    "no text column": (_forge(text=[]), "field text: "),
+    "three text columns": (_forge(text=["a", "b", "c"]), "field text: "),
+    "one label": (_forge(labels=["positive"]), "field labels: "),
+    "two equal labels": (_forge(labels=["positive", "positive"]), "labels: "),
+    "another number of words": (_forge(words=["yes"]), "words: "),
+    "kind unknown": (_forge(kind="zzz"), "field kind: "),
+    "no threshold": (_forge(kind="many_labels"), "threshold: "),
+    "threshold of two": (_forge(kind="many_labels", threshold=2.0), "field threshold: "),
+    "temperature below zero": (_forge(temperature=-1.0), "field temperature: "),
+    "temperature zero": (_forge(temperature=0.0), "field temperature: "),
+    "temperature nan": (_forge(temperature=math.nan), "field temperature: "),
+    "temperature infinite": (_forge(temperature=math.inf), "field temperature: "),
+    "no tokens": (_forge(max_length=0), "field max_length: "),
+    "no layers": (_backbone(layers=0), "field backbone.layers: "),
+    "no rank": (_forge(train="lora", rank=0), "field rank: "),
+    "readout unknown": (_backbone(readout="zzz"), "could not be loaded"),
+    "tensors cut under a right checksum": (_cut_tensors(-8), "skill.safetensors: cannot be used"),
+    "tensors empty under a right checksum": (_cut_tensors(0), "safetensors: cannot be used"),
+    "an index too large": (_keep(4, 5, 20), "keep/encoder.0.ffn: "),
+    "an index below zero": (_keep(-1, 5), "keep/encoder.0.ffn: "),
+    "an index twice": (_keep(4, 4), "keep/encoder.0.ffn: "),
+    "indices in another order": (_keep(5, 4), "keep/encoder.0.ffn: "),
+    "an index without a list": (_keep(torch.tensor(4)), "cannot be used"),
+    "indices of no site": (_keep(1, site="encoder.7.ffn"), "keep/encoder.7.ffn: "),
+    "indices of no name": (_keep(1, site="zzz"), "zzz"),
     "unknown prompt": (_prompt(kind="foo"), "field prompt.kind: "),
     "train unknown": (_forge(train="all"), "field train: "),
     "another train": (_forge(train="lora", rank=2), "is nothing, not "),

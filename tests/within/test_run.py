@@ -10,9 +10,10 @@ import pandas as pd
 import pytest
 
 import skip_exp
-from skip_exp import pipeline
+from skip_exp import pipeline, results
 from skip_exp.commands import train
 from skip_exp.errors import ConfigError, SkipError
+from skip_exp.forms import registry
 from skip_exp.forms.registry import FORMS, Fp32
 from skip_exp.phases.prepare import prepare
 from skip_exp.report import frame
@@ -40,6 +41,36 @@ def test_uncut_nothing_is_tuned_again(tmp_path: Path) -> None:
     assert (uncut.retune.enabled, cut.retune.enabled) == (False, True)
     assert uncut.output_dir != cut.output_dir
     assert cut.tune == uncut.tune == toy.tune  # so that the cache is shared
+
+
+@pytest.mark.parametrize(
+    "other",
+    ["retune.enabled=false", "prune.within=2", "prune.fastest=batches", "prune.layers=1", "seed=2"],
+)
+def test_a_folder_of_another_search_is_refused_before_any_job(
+    other: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the first one has chosen stays."""
+    toy, keys = save_toy(tmp_path), list[str]()
+
+    def find(*overrides: str) -> None:
+        with pytest.raises(SkipError, match="no job"):
+            run.find(toy_job(toy, tmp_path, "out", "prune.within=1", *overrides), pytest.fail)
+
+    def stop(*_: Any) -> Any:
+        raise SkipError("no job")
+
+    def write_config(cfg: Any, key: str) -> None:
+        keys.append(key)
+        results.check_folder(cfg.output_dir, key)
+
+    monkeypatch.setattr(run, "try_cuts", stop)
+    monkeypatch.setattr(run, "write_config", write_config)
+    find()
+    results.write(tmp_path / "out", results.Result(job_id=keys[0]))
+    find("logger=csv")  # the same search
+    with pytest.raises(SkipError, match=r"^output_dir="):
+        run.find(toy_job(toy, tmp_path, "out", "prune.within=1", other), pytest.fail)
 
 
 def test_the_deepest_cut_is_tried_in_half_of_the_layers_too(tmp_path: Path) -> None:
@@ -83,13 +114,18 @@ class Impossible(Written):
         raise SkipError("its answers differ")
 
 
-def test_every_form_is_opened_that_a_skill_has(tiny: Saved, tmp_path: Path) -> None:
+def test_every_form_is_opened_that_a_skill_has(
+    tiny: Saved, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     other = save_tiny_skill(tmp_path, name="other", seed=1).folder
     for skill in (tiny.folder, other):
         saved = measure.save_all(Cut(0.9), skill, [Fp32(), Impossible(), Written()], tmp_path)
         assert [form.name for _, form, _ in saved] == ["fp32", "written"]
-    # Another skill of the same cut has another folder.
+    # Another skill of the same cut has another folder, and so has other code.
     assert len([*(tmp_path / "written").iterdir()]) == 2
+    monkeypatch.setattr(registry, "code_of", lambda module: f"edited {module}")
+    measure.save_all(Cut(0.9), tiny.folder, [Written()], tmp_path)
+    assert len([*(tmp_path / "written").iterdir()]) == 3
 
 
 @pytest.mark.parametrize(

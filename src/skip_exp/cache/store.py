@@ -21,7 +21,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from skip_exp.cache.version import digest, rooms_code
+from skip_exp.cache.version import code_of, digest
 from skip_exp.errors import SkipError
 from skip_exp.utils import files
 
@@ -75,9 +75,10 @@ class Keyed(Generic[T]):
         return self._make()
 
 
-def stage_key(name: str, arguments: Mapping[str, Any]) -> str:
-    """The key of the stage ``name`` for these arguments, by this version of the code."""
-    return digest([name, _plain(dict(arguments)), rooms_code()])[:32]
+def stage_key(function: Callable[..., Entry], arguments: Mapping[str, Any]) -> str:
+    """The key of a stage for these arguments, by this version of the code of its module."""
+    identity = [function.__name__, _plain(dict(arguments)), code_of(function.__module__)]
+    return digest(identity)[:32]
 
 
 def _plain(value: Any) -> Any:
@@ -110,7 +111,7 @@ class StageCache:
             arguments: what does. A model or a data set is :class:`Keyed`, and the function gets its
                 value. One that is not kept leaves no entry, and takes none.
         """
-        name, key = function.__name__, stage_key(function.__name__, arguments)
+        name, key = function.__name__, stage_key(function, arguments)
 
         def compute() -> Entry:
             values = {

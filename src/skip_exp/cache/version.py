@@ -1,27 +1,24 @@
 """The version of the code that computed a number: a part of every key.
 
-The rooms that compute count file by file, with the versions of the libraries that they use: an edit
-of a report makes no cached number stale. Methods of attribution and allocation are arguments of
-their stages and count there. So do custom parts, with all methods, the custom modules that they
-import, and the packages around these.
+It follows the imports of the module that computes, those inside functions too. Every file of the
+package and every custom module counts by its content, an installed package by its version. An edit
+of a report makes no cached number stale, because nothing that computes imports it.
 """
 
 import ast
 import hashlib
 import importlib.util
 import json
+import re
 import sys
-from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from functools import cache
+from importlib.machinery import ModuleSpec, PathFinder
+from importlib.metadata import Distribution, distributions
 from pathlib import Path
 
-from skip_exp.utils.machine import list_versions
-
 ROOT = __name__.partition(".")[0]
-# They compute what every stage holds.
-ROOMS = ("outcomes", "data", "models", "backbones", "training", "callbacks", "phases")
-METHODS = ("attribution", "pruning")  # count where they are used
-LIBRARIES = ("torch", "transformers", "tokenizers", "lightning", "numpy", "scipy")
+LISTED = re.compile(r"^(\w+)(?:/|\.py,|$)", re.MULTILINE)  # a name that can be imported
 
 
 def digest(value: object) -> str:
@@ -29,111 +26,119 @@ def digest(value: object) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()
 
 
-@cache
-def rooms_code() -> str:
-    """Code version of what every stage runs."""
-    files = [file for room in ROOMS for file in _files_of(room)]
-    return digest([_hash_files(files), list_versions(LIBRARIES)])
-
-
 def job_code() -> str:
-    """Code version of what a job runs, as it stands in a result."""
-    return digest([rooms_code(), *map(room_code, METHODS)])[:16]
+    """Code version of what every job runs, as it stands in a result."""
+    return code_of(f"{ROOT}.pipeline")[:16]
 
 
 def parts_code(*names: str) -> str:
-    """Code version of a job's custom parts among ``names``, beside :func:`job_code`."""
-    return digest([part_code(name) for name in sorted(names) if "." in name])[:16]
-
-
-@cache
-def part_code(name: str) -> str:
-    """Code version of an exchangeable part, whose module is found but not imported.
+    """Code version of a job's exchangeable parts among ``names``, beside :func:`job_code`.
 
     Args:
-        name: dotted, such as ``skip_exp.attribution.fisher.scores`` or ``mine.scores``. A short
-            name, such as ``uniform``, is a part of the rooms: an empty version.
+        names: dotted, such as ``skip_exp.attribution.fisher.scores`` or ``mine.scores``. A short
+            name, such as ``uniform``, is a part of what every job runs.
     """
-    package, _, rest = name.partition(".")
-    if not rest:
-        return ""
-    if package == ROOT:
-        return room_code(rest.partition(".")[0])
-    # It may call any method of the package.
-    return digest([_hash_files(_custom_files(name)), *map(room_code, METHODS)])
+    return digest([code_of(name) for name in sorted(names) if "." in name])[:16]
 
 
 @cache
-def room_code(room: str) -> str:
-    return _hash_files(_files_of(room))
+def code_of(name: str) -> str:
+    """Code version of a module and of all that it imports, which are found but not imported.
 
-
-def _files_of(room: str) -> list[Path]:
-    return sorted((Path(__file__).parents[1] / room).rglob("*.py"))
-
-
-def _hash_files(files: Iterable[Path]) -> str:
-    found = hashlib.sha256()
-    for file in files:
-        found.update(f"{file.parent.name}/{file.name}".encode() + _read(file))
-    return found.hexdigest()
-
-
-@cache  # all keys of a process are those of the sources that it read first
-def _read(file: Path) -> bytes:
-    return file.read_bytes()
-
-
-def _custom_files(name: str) -> list[Path]:
-    """The module of a custom part, the custom modules that it imports, and their packages."""
+    Args:
+        name: dotted, of the module or of what is in it.
+    """
     module = name
     while "." in module and _source_of(module) is None:
         module = module.rpartition(".")[0]
-    found, waiting = dict[str, Path](), [module]
+    own = {ROOT, module.partition(".")[0]}
+    code: dict[str, str] = {}
+    waiting = [module]
     while waiting:
         module = waiting.pop()
-        source = None if module in found else _source_of(module)
-        if source is not None:  # else the import of the part says so by its key
-            found[module] = source
-            waiting += [each for each in _list_imports(module, source) if _is_custom(each, name)]
-            waiting.append(module.rpartition(".")[0])  # is imported before it
-    return sorted(found.values())
+        package = module.partition(".")[0]
+        if module in code or package in sys.stdlib_module_names:
+            continue
+        if package not in own and find_version(package):
+            code[package] = find_version(package)
+            continue
+        source = _source_of(module)
+        if source is not None:  # else it is a name in a module, or its import will fail
+            code[module] = hashlib.sha256(_read(source)).hexdigest()
+            waiting += _list_imports(module, source)
+        if "." in module:
+            waiting.append(module.rpartition(".")[0])  # a package is imported before its modules
+    return digest(code)
 
 
-def _list_imports(module: str, source: Path) -> Iterator[str]:
+@cache  # all keys of a process are those of the sources that it read first
+def _read(source: Path) -> bytes:
+    return source.read_bytes()
+
+
+@cache
+def _list_imports(module: str, source: Path) -> list[str]:
     """Names of all that a module imports, inside its functions too: modules, or what is in them."""
     package = module if source.name == "__init__.py" else module.rpartition(".")[0]
+    names: list[str] = []
     try:
-        tree = ast.parse(_read(source))
+        waiting: list[ast.AST] = [ast.parse(_read(source))]
     except SyntaxError:  # its import will say so
-        return
-    for node in ast.walk(tree):
+        return names
+    while waiting:
+        node = waiting.pop()
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            names += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             parts = package.split(".")
             base = parts[: len(parts) - node.level + 1] if node.level else []
             whole = ".".join([*base, *([node.module] if node.module else [])])
-            yield whole
-            yield from (f"{whole}.{alias.name}" for alias in node.names)
-
-
-@cache
-def _is_custom(module: str, part: str) -> bool:
-    """Whether a module counts by its source: of the part's own package, or not installed."""
-    package = module.partition(".")[0]
-    if package == part.partition(".")[0]:
-        return True
-    if package == ROOT or package in sys.stdlib_module_names:
-        return False
-    source = _source_of(module)
-    return source is not None and not {"site-packages", "dist-packages"} & {*source.parts}
+            names += [whole, *(f"{whole}.{alias.name}" for alias in node.names)]
+        elif isinstance(node, ast.If) and getattr(node.test, "id", "") == "TYPE_CHECKING":
+            waiting += node.orelse  # the other branch never runs
+        elif not isinstance(node, ast.expr):
+            waiting += ast.iter_child_nodes(node)
+    return names
 
 
 def _source_of(module: str) -> Path | None:
-    try:
-        spec = importlib.util.find_spec(module) if module else None
-    except Exception:  # whatever a parent package raises; the import of the part says so by its key
-        return None
-    origin = (spec.origin if spec else None) or ""
+    origin = getattr(_find(module), "origin", None) or ""
     return Path(origin) if origin.endswith(".py") else None
+
+
+@cache
+def _find(module: str) -> ModuleSpec | None:
+    """Where a module lies; unlike :func:`importlib.util.find_spec`, it imports no package."""
+    package = module.rpartition(".")[0]
+    if package:
+        above = getattr(_find(package), "submodule_search_locations", None)
+        return PathFinder.find_spec(module, above) if above else None
+    with suppress(ImportError, ValueError):  # the import of the part says so by its key
+        return importlib.util.find_spec(module)
+    return None
+
+
+@cache
+def _list_installed() -> dict[str, list[Distribution]]:
+    """The distributions that have a package or a module, by its name in an import."""
+    installed: dict[str, list[Distribution]] = {}
+    for distribution in distributions():
+        files = distribution.read_text("RECORD") or distribution.read_text("top_level.txt") or ""
+        for name in {*LISTED.findall(files)}:
+            installed.setdefault(name, []).append(distribution)
+    return installed
+
+
+@cache
+def find_version(package: str) -> str:
+    """Version of an installed package, by its name in an import; empty where there is none.
+
+    A file of the user's that has the name of an installed package is none.
+    """
+    source = _source_of(package)
+    versions = {
+        distribution.version
+        for distribution in _list_installed().get(package, ())
+        if source is None or source.is_relative_to(str(distribution.locate_file("")))
+    }
+    return ", ".join(sorted(versions))

@@ -12,7 +12,7 @@ onnx: model.onnx (input_ids, attention_mask and, for BERT, token_type_ids [batch
 [batch, labels]), config.json (the skill's description) and the tokenizer. The model is checked in
 onnxruntime before it appears. With --int8 its weights and activations are 8-bit integers. The
 command prints what that costs on the selection slice of the skill's job, and refuses a loss of more
-than half a point beyond a standard error.
+than half a point beyond a standard error. What `--within` has exported is copied and checked.
 
 --vocabulary keeps the tokens that the task's train rows use, or those of the texts in FILE, which
 is read as predict --file reads it. Special tokens and single characters always stay. Answers to
@@ -49,20 +49,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
         raise SkipError(f"--int8: not for --format {options.format}, only for onnx")
     if repo_id and options.format != "hf":
         raise SkipError(f"--push-to-hub: not for --format {options.format}, only for hf")
-    find_skill(options.skill)
-    from skip_exp.skill.export.huggingface import check_push, upload  # torch: not for a refusal
+    folder = find_skill(options.skill)
+    from skip_exp.forms.registry import FORMS  # torch: not for a refusal
+    from skip_exp.skill.export.huggingface import check_push, upload  # the same
     from skip_exp.skill.skill import Skill  # the same
 
     skill = Skill.load(options.skill, options.backbone)
     if repo_id:
         check_push(skill.about, repo_id)
-    if options.vocabulary != "full":
+    is_whole = options.vocabulary == "full"
+    if not is_whole:
         skill = skill.with_vocabulary(options.vocabulary)
         kept = skill.model.backbone.config.vocabulary
         print(f"vocabulary: {kept['kept']:,} of {kept['of']:,} tokens")
+    graph = FORMS["int8"].find_files(folder) if options.int8 and is_whole else None
     with console.shown():
         skill.export(
-            options.out, options.format, int8=options.int8, repo_id=repo_id, license=options.license
+            options.out,
+            options.format,
+            int8=options.int8,
+            repo_id=repo_id,
+            license=options.license,
+            graph=graph,
         )
     size = sum(file.stat().st_size for file in options.out.rglob("*") if file.is_file())
     print(f"written: {options.out} ({size / 1e6:.1f} MB)")

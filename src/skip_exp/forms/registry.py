@@ -6,13 +6,17 @@ from typing import ClassVar
 
 import torch
 
+from skip_exp.cache.version import code_of, digest
 from skip_exp.errors import SkipError
 from skip_exp.skill.classifier import Classifier
 from skip_exp.skill.export.onnx.runtime import OnnxSkill, check_packages
+from skip_exp.skill.record import read_checksum
 from skip_exp.skill.skill import Skill
 from skip_exp.utils.machine import multiplies_bf16
 
 log = logging.getLogger(__name__)
+
+FILES = "forms"  # folder of a search: what forms need beside its skills, by form, cut and skill
 
 
 class Form:
@@ -43,6 +47,15 @@ class Form:
         """
         assert skill.folder is not None
         return skill.folder
+
+    def name_files(self, skill: Path) -> str:
+        """Stands for what :meth:`save` writes: another skill or other code has another name."""
+        return digest([read_checksum(skill), code_of(type(self).__module__)])[:12]
+
+    def find_files(self, skill: Path) -> Path | None:
+        """What a search has saved of a skill that lies in its folder; None where it has not."""
+        pattern = f"{FILES}/{self.name}/*-{self.name_files(skill)}"
+        return next((files for above in skill.parents[:3] for files in above.glob(pattern)), None)
 
     def open(self, folder: Path) -> Classifier:
         """What :meth:`save` wrote, or :meth:`Classifier.save` of what was opened before.

@@ -1,4 +1,7 @@
-"""The two ends of a job's result: what is known before its phases, and what they left behind."""
+"""The two ends of a job's result: what is known before its phases, and what they left behind.
+
+The cache has the latter alone. It names no place, because its key does not count places.
+"""
 
 import gzip
 import logging
@@ -10,11 +13,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+from safetensors.torch import load
 from torch import nn
 
 from skip_exp import results
 from skip_exp.backbones.load import load_backbone
-from skip_exp.cache.store import Entry, pack_files
+from skip_exp.cache.store import Entry, pack_files, unpack_files
 from skip_exp.config.checks import STATES
 from skip_exp.config.groups import TRAIN
 from skip_exp.data.rows import get_labels
@@ -36,15 +40,15 @@ from skip_exp.results import (
     Result,
     Scores,
 )
-from skip_exp.skill.files import save_skill, whole_model
+from skip_exp.skill.files import save_skill, whole_model, write_skill
 from skip_exp.skill.ranges import measure_ranges
 from skip_exp.skill.record import (
-    RECORD,
     TENSORS,
     BackboneRecord,
     PromptRecord,
     ScoreRecord,
     SkillRecord,
+    read_bytes,
 )
 from skip_exp.utils import files
 
@@ -52,7 +56,7 @@ log = logging.getLogger(__name__)
 
 
 def begin_result(job: Job) -> Result:
-    """The result of a job before its first phase: its settings and its rows."""
+    """What a job's result has before its first phase: settings, rows, and where they lie."""
     data = job.data
     return results.from_config(
         asdict(job.cfg),
@@ -119,7 +123,7 @@ def finish(
 ) -> Entry:
     """Add the sizes, write skill, picture and predictions; the entry has them and the result.
 
-    The result is without a timing.
+    The result is without a timing, and without what :func:`begin_result` knows.
 
     Args:
         keep: what stays, in indices of the dense model.
@@ -139,8 +143,31 @@ def finish(
     result.finished = results.now()
     save_picture(result.keep_sizes, job.output / PICTURE)
     _write_predictions(job.output / PREDICTIONS, job, scored, record)
-    names = [f"skill/{TENSORS}", f"skill/{RECORD}", PICTURE, PREDICTIONS]
-    return Entry(pack_files(job.output, names), {"result": result.to_dict()}, keep=is_lasting)
+    return Entry(
+        pack_files(job.output, [f"skill/{TENSORS}", PICTURE, PREDICTIONS]),
+        {
+            "result": result.model_dump(by_alias=True, exclude_defaults=True),
+            "record": record.to_share().stored(),
+        },
+        keep=is_lasting,
+    )
+
+
+def unpack(job: Job, done: Entry) -> None:
+    """Write the files of a job that was done before; its skill names this job's places.
+
+    Raises:
+        SkipError: one cannot be written.
+    """
+    unpack_files(done, job.output)
+    record = SkillRecord.model_validate(done.values["record"])
+    located = record.changed(
+        backbone=record.backbone.model_copy(update={"path": job.backbone.path}),
+        scores=record.scores.model_copy(update={"data": job.data.source}),
+        start=job.start.origin if job.start else None,
+    )
+    tensors = load(read_bytes(job.output / "skill" / TENSORS))
+    write_skill(job.output / "skill", tensors, located.stored())
 
 
 def _write_predictions(

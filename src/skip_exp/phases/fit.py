@@ -41,7 +41,7 @@ FIXED = 0.03
 def tune(job: Job) -> tuple[Keyed[SoftPromptModel], str]:
     """The dense model, and whether its training was a hit or a miss; the curves are logged."""
     arguments = job.dense_arguments
-    stage, key = fit_dense.__name__, stage_key(fit_dense.__name__, arguments)
+    stage, key = fit_dense.__name__, stage_key(fit_dense, arguments)
     if job.cfg.tune.is_given:
         log.info("tune: the model stays as it is")
         return Keyed(key, job.new_model), "miss"

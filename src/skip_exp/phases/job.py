@@ -3,7 +3,7 @@
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from lightning.pytorch.loggers import Logger
 from torch import Tensor
@@ -11,7 +11,6 @@ from torch import Tensor
 from skip_exp.backbones.load import Backbone
 from skip_exp.cache.store import JOB_STAGE, Keyed, StageCache
 from skip_exp.cache.version import digest, job_code, parts_code
-from skip_exp.callbacks.between import Method
 from skip_exp.config.schema import Config, TrainerConfig
 from skip_exp.config.together import parts
 from skip_exp.data.augment import copies_of
@@ -23,6 +22,9 @@ from skip_exp.phases.build import Start, build_model, phase_seed
 from skip_exp.skill.record import VERSION
 from skip_exp.training.trainer import root_device
 from skip_exp.utils.timing import describe_place
+
+if TYPE_CHECKING:  # it brings pruning, whose edits make no dense model stale
+    from skip_exp.callbacks.between import Method
 
 # Groups that do not affect results: only the precision of `trainer` counts, and timings
 # are a stage of their own.
@@ -51,7 +53,7 @@ class Job:
     data: Rows
     backbone: Backbone
     trainer: TrainerConfig
-    method: Keyed[Method]
+    method: Keyed["Method"]
     cache: StageCache
     start: Start | None = None
 
@@ -107,14 +109,19 @@ class Job:
         Content counts, not places or names of backbones.
         """
         cfg, b, spec, data = self.cfg, self.backbone, self.data.spec, self.data
-        rows = [data.fingerprint, data.train_rows, data.train_rows and cfg.seed]
-        reading = [cfg.data.max_length, spec.text, spec.labels, spec.words]
-        reading += [spec.metrics, spec.extra]
-        weights = [b.content_hash, b.family.name, b.readout]
         start = self.start
-        arguments: dict[str, Any] = {
+        rows = [data.fingerprint, data.train_rows, data.train_rows and cfg.seed]
+        reading = [
+            cfg.data.max_length,
+            spec.text,
+            spec.labels,
+            spec.words,
+            spec.metrics,
+            spec.extra,
+        ]
+        return {
             "data": Keyed(digest([rows, reading]), lambda: data),
-            "backbone": Keyed(digest(weights), lambda: b),
+            "backbone": Keyed(digest([b.content_hash, b.family.name, b.readout]), lambda: b),
             "pooling": cfg.backbone.pooling,
             "prompt": cfg.prompt,
             "settings": replace(cfg.tune, start=None),
@@ -122,7 +129,6 @@ class Job:
             "seed": cfg.seed,
             "precision": self.trainer.precision,
         }
-        return arguments
 
     @cached_property
     def taught(self) -> Keyed[list[Row]]:

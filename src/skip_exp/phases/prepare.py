@@ -5,11 +5,10 @@ import logging
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from skip_exp.backbones.load import Backbone, build_readout, load_backbone
 from skip_exp.cache.store import Keyed, StageCache
-from skip_exp.cache.version import digest, part_code
+from skip_exp.cache.version import digest, parts_code
 from skip_exp.callbacks.between import Method
 from skip_exp.config.checks import import_part
 from skip_exp.config.schema import AttributionConfig, Config
@@ -61,7 +60,13 @@ def check_backbone(cfg: Config, backbone: Backbone) -> None:
     task = cfg.task
     build_readout(backbone, task.num_labels, tuple(task.words))  # refuses what it cannot read
     if cfg.backbone.readout == "classifier":
-        _check_classes(task.labels, dict(backbone.model.config.id2label or {}))
+        names = class_names(dict(backbone.model.config.id2label or {}))
+        if names is not None and [*task.labels] != names:
+            raise ConfigError(
+                "task.labels",
+                task.labels,
+                f"must be the checkpoint's classes, in its order: {', '.join(names)}",
+            )
     blocks = backbone.family.blocks(backbone.model)
     if not blocks:
         raise SkipError(f"backbone={backbone.name}: has no layers")
@@ -72,17 +77,6 @@ def check_backbone(cfg: Config, backbone: Backbone) -> None:
         allocation=cfg.prune.allocation,
         layers=cfg.prune.layers,
     )
-
-
-def _check_classes(labels: list[str], classes: dict[Any, str]) -> None:
-    """The task's labels must be the checkpoint's classes, in its order, where these have names."""
-    names = class_names(classes)
-    if names is not None and [*labels] != names:
-        raise ConfigError(
-            "task.labels",
-            labels,
-            f"must be the checkpoint's classes, in its order: {', '.join(names)}",
-        )
 
 
 def check_length(cfg: Config, backbone: Backbone) -> None:
@@ -169,5 +163,5 @@ def method_of(settings: AttributionConfig, seed: int) -> Keyed[Method]:
     options = dict(settings.options)
     if "seed" in parameters:
         options = {"seed": seed} | options
-    key = digest([target, part_code(target), options])
+    key = digest([target, parts_code(target), options])
     return Keyed(key, lambda: partial(method, **options))

@@ -13,7 +13,7 @@ from typing import Any
 import lightning as L
 
 from skip_exp.cache.store import Entry, Keyed
-from skip_exp.cache.version import digest, part_code, room_code
+from skip_exp.cache.version import digest, parts_code
 from skip_exp.callbacks.between import AttributionCallback, Method, PruningCallback
 from skip_exp.config.groups import MISSED, PruneConfig
 from skip_exp.config.schema import BenchmarkConfig, TrainerConfig
@@ -117,7 +117,7 @@ def _probe(
 ) -> Entry:
     """The speed-up of one cut, from the cache or measured, whatever the goal of the search."""
     settings = replace(job.cfg.prune, ratio=ratio, target_speedup=None)
-    code = [part_code(settings.allocation), room_code("pruning")]
+    code = parts_code(settings.allocation)
     return job.cache.stage(
         time_cut,
         job.trainer,

@@ -22,10 +22,10 @@ from skip_exp.config.schema import DataConfig, to_object
 from skip_exp.data.rows import Rows
 from skip_exp.data.sources import load_rows
 from skip_exp.errors import SkipError
-from skip_exp.models.family import Keep
+from skip_exp.models.family import Keep, Site
 from skip_exp.models.prompts import PROMPT_CLASSES
 from skip_exp.models.soft_prompt import SoftPromptModel
-from skip_exp.models.surgery import cut
+from skip_exp.models.surgery import cut, shapes_of, site_sizes
 from skip_exp.models.trained import (
     State,
     fold_updates,
@@ -40,6 +40,7 @@ from skip_exp.skill.record import (
     VERSION,
     SkillRecord,
     checksum,
+    loading,
     parse_record,
     read_bytes,
     read_json,
@@ -89,12 +90,6 @@ def write_skill(folder: Path, tensors: Mapping[str, Tensor], described: dict[str
     files.save(folder / RECORD, (json.dumps(head | described, indent=1) + "\n").encode())
 
 
-def share_skill(source: Path, folder: Path) -> None:
-    """Write the skill in ``source`` into ``folder``, without local folders. Raises SkipError."""
-    record, tensors = read_skill(source)
-    write_skill(folder, tensors, record.to_share().stored())
-
-
 def read_skill(folder: Path) -> tuple[SkillRecord, dict[str, Tensor]]:
     """Read and verify a skill's record and tensors, without a backbone.
 
@@ -104,7 +99,8 @@ def read_skill(folder: Path) -> tuple[SkillRecord, dict[str, Tensor]]:
     described, content = read_json(folder / RECORD), read_bytes(folder / TENSORS)
     if described.pop("sha256", None) != checksum(content, described):
         raise SkipError(f"{folder}: damaged or altered: wrong checksum of {TENSORS} and {RECORD}")
-    return parse_record(folder / RECORD, described, SkillRecord), load(content)
+    with loading(folder / TENSORS):
+        return parse_record(folder / RECORD, described, SkillRecord), load(content)
 
 
 def split(
@@ -172,7 +168,13 @@ def rebuild(
     Raises SkipError.
     """
     backbone = _find_backbone(folder, about, backbone_path)
-    model = cut(uncut_model(about, backbone), keep)
+    whole = uncut_model(about, backbone)
+    sizes = site_sizes(shapes_of(whole))
+    for site, kept in keep.items():
+        neurons = range(sizes.get(Site(site), 0))
+        if kept.tolist() != sorted({*kept.tolist()}.intersection(neurons)):
+            raise SkipError(f"{folder}: {KEEP}{site}: must be rising indices of its neurons")
+    model = cut(whole, keep)
     train_only(model, about.train, about.rank or 0)
     trained = skill_parameters(model)
     for name in sorted(trained.keys() | state.keys()):

@@ -10,9 +10,9 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from skip_exp.errors import SkipError, first_line
 from skip_exp.outcomes.registry import OUTCOMES, Outcome
@@ -23,6 +23,7 @@ CONFIG, ONNX = "config.json", "model.onnx"  # files of an export
 FORMATS = ("hf", "onnx")  # of an export
 HUB_PATTERN = re.compile(r"[\w.-]+(/[\w.-]+)?")
 CODE = "modeling_skip.py"  # of an hf export; transformers copies it there
+Count = Annotated[int, Field(ge=1)]
 
 
 class _Part(BaseModel):
@@ -42,12 +43,12 @@ class BackboneRecord(_Part):
     readout: str
     pooling: Literal["mean", "cls"]
     content_hash: str
-    layers: int | None = None  # None: all; else only the first ones
+    layers: Count | None = None  # None: all; else only the first ones
 
 
 class PromptRecord(_Part):
     kind: Literal["input", "prefix", "none"]
-    length: int
+    length: Annotated[int, Field(ge=0)]
 
 
 class ScoreRecord(_Part):
@@ -78,20 +79,30 @@ class SkillRecord(_Part):
     """
 
     task: str
-    text: list[str]
+    text: Annotated[list[str], Field(min_length=1, max_length=2)]
     label: str
-    labels: list[str]
+    labels: Annotated[list[str], Field(min_length=2)]
     words: list[str]
     backbone: BackboneRecord
     prompt: PromptRecord
-    max_length: int
+    max_length: Count
     scores: ScoreRecord
     train: Literal["none", "prompt", "prompt_readout", "bias", "lora", "layers", "full"]
-    rank: int | None = None
+    rank: Count | None = None
     start: str | None = None
-    temperature: float
-    threshold: float | None = None
-    kind: str = "one_label"
+    temperature: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+    threshold: Annotated[float, Field(ge=0, le=1)] | None = None
+    kind: Annotated[str, Field(pattern=rf"^({'|'.join(OUTCOMES)})$")] = "one_label"
+
+    @model_validator(mode="after")
+    def _check_together(self) -> Self:
+        if len({*self.labels}) < len(self.labels):
+            raise ValueError("labels: one occurs twice")
+        if self.words and len(self.words) != len(self.labels):
+            raise ValueError("words: must be none, or one for each label")
+        if self.threshold is None and not self.outcome.is_exclusive:
+            raise ValueError(f"threshold: {self.kind} needs one")
+        return self
 
     @property
     def outcome(self) -> Outcome:
@@ -133,7 +144,7 @@ def parse_record(path: Path, described: Any, kind: type[R]) -> R:
         return kind.model_validate(described)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        name = ".".join(map(str, first["loc"]))
+        name = ".".join(map(str, first["loc"])) or "values"
         raise SkipError(f"{path}: field {name}: {first['msg']}") from error
 
 
@@ -158,10 +169,10 @@ def checksum(tensors: bytes, described: Mapping[str, Any]) -> str:
 def read_json(path: Path) -> dict[str, Any]:
     """The unchecked fields in ``path``, without the version. Raises SkipError."""
     try:
-        described: dict[str, Any] = json.loads(read_bytes(path))
-    except ValueError as error:
+        described: Any = json.loads(read_bytes(path))
+    except (ValueError, RecursionError) as error:
         raise SkipError(f"{path}: damaged, not JSON: {error}") from error
-    if "version" not in described:
+    if not isinstance(described, dict) or "version" not in described:
         raise SkipError(f"{path}: not a skill: it has no version")
     version = described.pop("version")
     if version != VERSION:

@@ -26,11 +26,11 @@ from skip_exp.skill.files import (
     job_result,
     read_skill,
     rebuild,
-    share_skill,
     split,
+    write_skill,
 )
 from skip_exp.skill.ranges import Ranges
-from skip_exp.skill.record import FORMATS, RECORD, TENSORS, find_skill, read_bytes
+from skip_exp.skill.record import FORMATS, RECORD, TENSORS, find_skill, loading, read_bytes
 from skip_exp.skill.vocabulary import cut_vocabulary, vocabulary_texts
 from skip_exp.utils.files import new_folder
 
@@ -83,7 +83,8 @@ class Skill(Classifier):
         folder = find_skill(folder)
         about, tensors = read_skill(folder)
         keep, state, ranges = split(tensors)
-        model, tokenizer = rebuild(folder, about, keep, state, backbone)
+        with loading(folder):
+            model, tokenizer = rebuild(folder, about, keep, state, backbone)
         convert(model)
         return cls(about, tokenizer, model, keep, folder, ranges)
 
@@ -183,8 +184,13 @@ class Skill(Classifier):
         repo_id: str | None = None,
         license: str | None = None,
         is_judged: bool = False,
+        graph: Path | None = None,
     ) -> Path:
         """Write the model for others: ``hf`` (plain transformers) or ``onnx``; return the folder.
+
+        For ``hf`` the skill's own files come along, too. They are left out where every weight was
+        trained, because they would be as large as the model, and where the vocabulary was cut,
+        because the skill answers by all of it.
 
         Args:
             int8: onnx only: round weights to 8 bits. It is refused where that costs more than half
@@ -192,6 +198,7 @@ class Skill(Classifier):
             repo_id: hf only: future address on the hub, for the card.
             license: of this model, for the card, such as ``mit``; None: it is left open there.
             is_judged: the caller itself compares 8 bits with fp32.
+            graph: onnx only: an earlier export of this skill, whose graph is copied.
 
         Raises:
             SkipError: ``folder`` is not empty or cannot be written; for onnx, a package is missing
@@ -203,32 +210,6 @@ class Skill(Classifier):
         if int8 and format != "onnx":
             raise SkipError(f"int8: not for format={format}, only for onnx")
         self._check_fp32(str(out))
-        with new_folder(out) as temporary:
-            self._write(
-                temporary,
-                format,
-                int8=int8,
-                repo_id=repo_id,
-                license=license,
-                is_judged=is_judged,
-            )
-        return out
-
-    def _write(
-        self,
-        folder: Path,
-        format: str,
-        *,
-        int8: bool,
-        repo_id: str | None,
-        license: str | None,
-        is_judged: bool,
-    ) -> None:
-        """Write model and card; the skill's own files too where `Skill.load` can read an export.
-
-        They are left out where every weight was trained, because they would be as large as the
-        model, and where the vocabulary was cut, because the skill answers by all of it.
-        """
         # It imports torch.onnx: not for serving.
         from skip_exp.skill.export.onnx.write import check_rounding, write_onnx
 
@@ -238,25 +219,36 @@ class Skill(Classifier):
         tokenizer.padding_side = "right"  # as the skill pads: positions count from the first token
         is_whole = not hasattr(self.model.backbone.config, "vocabulary")
         rounding = None
-        if format == "onnx":
-            found = write_onnx(folder, about, self.model, tokenizer, int8=int8, ranges=self.ranges)
-            if int8 and not is_judged:
-                rounding = check_rounding(self, self.folder, folder, found.probabilities)
-        else:
-            write_huggingface(folder, about, self.model, tokenizer)
-            if self.folder is not None and about.train != "full" and is_whole:
-                share_skill(self.folder, folder)
-        card = model_card(
-            about,
-            self.model,
-            self.folder,
-            repo_id=repo_id,
-            license=license,
-            onnx=format == "onnx",
-            int8=int8,
-            rounding=rounding,
-        )
-        card.save(folder / CARD)
+        with new_folder(out) as temporary:
+            if format == "onnx":
+                found = write_onnx(
+                    temporary,
+                    about,
+                    self.model,
+                    tokenizer,
+                    int8=int8,
+                    ranges=self.ranges,
+                    graph=graph,
+                )
+                if int8 and not is_judged:
+                    rounding = check_rounding(self, self.folder, temporary, found.probabilities)
+            else:
+                write_huggingface(temporary, about, self.model, tokenizer)
+                if self.folder is not None and about.train != "full" and is_whole:
+                    record, tensors = read_skill(self.folder)
+                    write_skill(temporary, tensors, record.to_share().stored())
+            card = model_card(
+                about,
+                self.model,
+                self.folder,
+                repo_id=repo_id,
+                license=license,
+                onnx=format == "onnx",
+                int8=int8,
+                rounding=rounding,
+            )
+            card.save(temporary / CARD)
+        return out
 
     def push_to_hub(self, repo_id: str, license: str | None = None) -> str:
         """Upload the skill as ``skip-exp export --format hf`` writes it; return its address.

@@ -48,7 +48,9 @@ class Started(Callback):
             SystemExit: the command is refused.
         """
         with _refusing():
-            _check_single(config.hydra)
+            if not config.hydra.launcher._target_.endswith(BASIC):  # Hydra would not use it
+                name = config.hydra.runtime.choices["hydra/launcher"]
+                raise SkipError(f"hydra/launcher={name}: is for sweeps; add -m, or leave it out")
             check_composed(copy.deepcopy(config))
             if is_search(config.hydra):
                 check_trial(config.hydra)
@@ -168,13 +170,6 @@ def _claim(folder: Path, key: str) -> None:
         raise ConfigError(key, folder, why) from error
     except OSError as error:
         raise ConfigError(key, folder, f"cannot be written: {first_line(error)}") from error
-
-
-def _check_single(hydra: DictConfig) -> None:
-    """Raise SkipError if a launcher is chosen for a single job: Hydra would not use it."""
-    if not hydra.launcher._target_.endswith(BASIC):
-        name = hydra.runtime.choices["hydra/launcher"]
-        raise SkipError(f"hydra/launcher={name}: is for sweeps; add -m, or leave it out")
 
 
 def _check_launcher(hydra: DictConfig) -> None:

@@ -29,7 +29,7 @@ from skip_exp.errors import SkipError, is_full_disk
 from skip_exp.sweep.check import BASIC, list_jobs
 from skip_exp.sweep.finish import STARTED, SWEEP, list_since, start_of
 from skip_exp.sweep.search import is_search, name_command
-from skip_exp.utils import console
+from skip_exp.utils import console, files
 from skip_exp.utils.files import machine_lock
 from skip_exp.utils.machine import list_gpus
 
@@ -49,11 +49,11 @@ def run_job(cfg: DictConfig) -> float | tuple[float, ...] | None:
     """
     logging.raiseExceptions = False  # the job reports a full disk once, not each log line
     try:
-        announce()
         OmegaConf.resolve(cfg)
         cfg.sweep.id = cfg.sweep.id or sweep_id()
         plain: Any = OmegaConf.to_container(cfg)
         with results.record_failure(cfg.output_dir, plain):
+            announce(cfg)
             run_composed(together.job_config(cfg))
     except Exception as problem:
         tell_failure(cfg, problem)
@@ -87,9 +87,10 @@ def read_objectives(cfg: DictConfig, has_failed: bool = False) -> float | tuple[
     return values if len(values) > 1 else next(iter(values), None)
 
 
-def announce() -> None:
+def announce(cfg: DictConfig) -> None:
     """Log the number of a sweep's job, the time left, and the job's overrides.
 
+    The first one also names the folders of earlier runs of the sweep, which the cache notes.
     If jobs run in parallel, their following lines begin with their number.
     """
     hydra = HydraConfig.get()
@@ -101,6 +102,14 @@ def announce() -> None:
     place = f"{number} of {total}" if total else str(number)
     began = start_of(folder)
     done = len(list_since(began, folder, results.FILE))
+    reuses = cfg.sweep.id and cfg.cache.dir and cfg.sweep.skip_done
+    if number == 1 and reuses and not is_search(hydra):  # a search has one folder
+        notes = Path(cfg.cache.dir) / "sweeps" / cfg.sweep.id.replace("/", "-")
+        noted = notes.read_text().splitlines() if notes.is_file() else []
+        earlier = [each for each in noted if each != str(folder) and Path(each).is_dir()]
+        if earlier:
+            log.info("continues %s: what is done there is not run again", ", ".join(earlier))
+        files.save(notes, "\n".join([*earlier, str(folder)]).encode(), f"cache.dir={cfg.cache.dir}")
     if 0 < done < total:
         # Before those, a search may have made others.
         rest = (time.time() - began) / done * (total - max(done, hydra.job.num))

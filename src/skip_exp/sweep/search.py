@@ -16,7 +16,7 @@ from hydra.core.override_parser.types import Override
 from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig, OmegaConf
 
-from skip_exp.cache.version import digest, rooms_code
+from skip_exp.cache.version import digest, job_code
 from skip_exp.config.checks import positive, require
 from skip_exp.config.schema import list_objectives, register_resolver
 from skip_exp.errors import SkipError
@@ -59,7 +59,7 @@ def _identify(config_name: str, overrides: Any, params: Any) -> list[Any]:
 def name_search(config_name: str, overrides: Any, params: Any, direction: Any) -> str:
     """The name of a search: all its trials come from one command and one code."""
     identity = _identify(config_name, overrides, params)
-    return digest([identity, _list_directions(direction), rooms_code()])[:8]
+    return digest([identity, _list_directions(direction), job_code()])[:8]
 
 
 # At import, because a launcher's worker composes its job's configuration before it runs the job.

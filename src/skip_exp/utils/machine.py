@@ -1,14 +1,11 @@
-"""The machine and what runs on it: processor, load, memory, package versions, commit."""
+"""The machine and what runs on it: processor, load, memory, commit."""
 
 import ctypes
 import os
 import platform
 import subprocess
 import time
-from collections.abc import Iterable
-from contextlib import suppress
 from functools import cache, lru_cache
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import psutil
@@ -25,15 +22,6 @@ IDLE = ("idle", "iowait", "guest", "guest_nice")  # a guest's counts as user and
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3
 KEPT_FREE, LARGEST = 2**31 - 1, 32 * 2**20  # bytes
 MALLOC_VARIABLES = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "GLIBC_TUNABLES")
-
-
-def list_versions(packages: Iterable[str]) -> dict[str, str]:
-    """Versions of the packages that are installed."""
-    versions = {}
-    for package in packages:
-        with suppress(PackageNotFoundError):
-            versions[package] = version(package)
-    return versions
 
 
 @lru_cache

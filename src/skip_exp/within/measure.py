@@ -15,7 +15,6 @@ from skip_exp.errors import SkipError
 from skip_exp.forms.registry import Form
 from skip_exp.outcomes.scores import Labels
 from skip_exp.skill.classifier import Classifier
-from skip_exp.skill.record import read_checksum
 from skip_exp.skill.skill import Skill
 from skip_exp.utils.console import duration, pause_collection
 from skip_exp.utils.timing import alone
@@ -64,10 +63,10 @@ def save_all(cut: Cut, place: Path, forms: Sequence[Form], folder: Path) -> list
         folder: of the files that forms need beside the skills.
     """
     skill, saved = Skill.load(place), []
-    own = f"{name_cut(cut)}-{read_checksum(place)[:12]}"  # another skill of this cut has another
     for form in forms:
+        files = folder / form.name / f"{name_cut(cut)}-{form.name_files(place)}"
         try:
-            saved.append((cut, form, form.save(skill, folder / form.name / own)))
+            saved.append((cut, form, form.save(skill, files)))
         except SkipError as error:
             log.warning("left out: %s in %s: %s", cut, form.name, error)
     return saved

@@ -13,13 +13,13 @@ import numpy as np
 import pandas as pd
 
 from skip_exp import results
-from skip_exp.cache.version import digest
+from skip_exp.cache.version import code_of, digest
 from skip_exp.config.groups import PruneConfig
 from skip_exp.config.schema import Config
 from skip_exp.config.together import check_job
 from skip_exp.data.rows import SELECT, Rows
 from skip_exp.errors import ConfigError
-from skip_exp.forms.registry import FORMS, list_available
+from skip_exp.forms.registry import FILES, FORMS, list_available
 from skip_exp.models.surgery import shape_of
 from skip_exp.outcomes.scores import Labels
 from skip_exp.phases.job import Job
@@ -51,7 +51,6 @@ log = logging.getLogger(__name__)
 RATIOS = (0.9, 0.7, 0.52)  # in the order in which they are tried, the fastest first
 DEEPEST = 0.9  # before, it is tried in half of the layers, which is 1.3 times as fast
 JOBS = "jobs"  # folder of the jobs, by cut
-EXPORTS = "forms"  # folder of what forms need beside the skills, by form, cut and skill
 CHOSEN = "chosen"  # folder of the model that is chosen
 KERNELS = "ONEDNN_PRIMITIVE_CACHE_CAPACITY"
 OF_ONE_RUN = ("calibration", "cache", "probes", "seconds")  # fields of a single job alone
@@ -75,7 +74,7 @@ def find(cfg: Config, run_job: Callable[[Config], Result]) -> Classifier:
     os.environ.setdefault(KERNELS, "65536")
     root, within = Path(cfg.output_dir), cast(float, cfg.prune.within)
     uncut, fastest = prepare(of_cut(cfg, Cut(0.0))), cfg.prune.fastest
-    key, rows = digest([uncut.key, within, fastest, cfg.prune.layers])[:16], uncut.data
+    rows = uncut.data
     select, validation = Split.of(rows, rows.select), Split.of(rows, rows.validation)
     if len({*select.labels}) == 1:  # which a constant answer fits
         raise ConfigError(
@@ -83,6 +82,8 @@ def find(cfg: Config, run_job: Callable[[Config], Result]) -> Classifier:
             within,
             f"the selection slice has a single label: give task.files.{SELECT} or a ratio",
         )
+    asked = replace(uncut, cfg=replace(uncut.cfg, prune=cfg.prune, retune=cfg.retune))
+    key = digest([asked.key, code_of(__name__)])[:16]  # its own settings, and how it chooses
     write_config(cfg, key)
     reached, bound = list_cuts(uncut, cfg.prune), within / 100
     # Too few rows do not show so small a loss, whatever a cut answers.
@@ -141,7 +142,7 @@ def try_cuts(
         announce(str(cut))
         jobs[cut] = run_job(of_cut(cfg, cut))
         skill = root / JOBS / name_cut(cut) / str(jobs[cut].skill)
-        saved = save_all(cut, skill, forms, root / EXPORTS)
+        saved = save_all(cut, skill, forms, root / FILES)
         places += saved
         predictions += [predict(place, select) for place in saved]
         judged = judge([(cut, form.name) for cut, form, _ in places], predictions, select)

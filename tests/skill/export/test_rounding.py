@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from skip_exp import Skill, results
+from skip_exp import OnnxSkill, Skill, results
 from skip_exp.commands.export import main
 from skip_exp.errors import SkipError
+from skip_exp.forms import registry
+from skip_exp.forms.registry import FORMS
 from skip_exp.outcomes.registry import OUTCOMES
 from skip_exp.skill.export.onnx import write
 from skip_exp.skill.export.onnx.write import Rounding, compare_rounded
@@ -80,6 +82,32 @@ def test_an_export_tells_what_it_costs(saved: Path, tmp_path: Path, capsys: Any)
     said = capsys.readouterr().out.splitlines()[0]
     assert "in fp32 100.0" in said and "40 rows" in said
     assert said.removeprefix("8 bits: ") in (tmp_path / "out/README.md").read_text()
+
+
+def test_the_export_of_a_search_is_reused_and_checked(
+    saved: Path, onnx_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    """Of the same skill, by the same code; a cut vocabulary is traced."""
+    asked, traced = [str(saved), "--format", "onnx", "--int8"], list[str]()
+    monkeypatch.setattr(write, "to_onnx", lambda *_: traced.append("again") or 1 / 0)
+    searched = tmp_path / f"forms/int8/0.9-{FORMS['int8'].name_files(saved)}"
+    shutil.copytree(onnx_folder, searched)
+    assert main([*asked, str(tmp_path / "out")]) == 0
+    assert "in fp32 100.0" in (tmp_path / "out/README.md").read_text()
+    graphs = [folder / "model.onnx" for folder in (tmp_path / "out", searched)]
+    assert graphs[0].read_bytes() == graphs[1].read_bytes()
+    texts = ROWS[:3]
+    assert OnnxSkill.load(tmp_path / "out").predict(texts) == OnnxSkill.load(searched).predict(
+        texts
+    )
+    with monkeypatch.context() as other:
+        other.setattr(registry, "code_of", lambda _: "edited")
+        with pytest.raises(ZeroDivisionError):
+            main([*asked, str(tmp_path / "other")])
+    with pytest.raises(ZeroDivisionError):
+        main([*asked, str(tmp_path / "cut"), "--vocabulary", "train"])
+    monkeypatch.setattr(write.OnnxSkill, "load", lambda _: Fixed(*[1.0] * 40))
+    assert main([*asked, str(tmp_path / "wrong")]) == 2 and not (tmp_path / "wrong").exists()
 
 
 def test_what_costs_too_much_is_not_written(

@@ -66,8 +66,9 @@ def to_huggingface(
         labels: class names in label order.
         origin: where the model comes from, for ``config.json``.
     """
+    uncut = model.backbone.config.to_dict()
     config = SkipConfig(
-        backbone=_uncut(model),
+        backbone={key: value for key, value in uncut.items() if key not in LEFT_OUT},
         kept=_kept(model),
         prompt=_prompt(model),
         readout=_readout(model),
@@ -80,12 +81,6 @@ def to_huggingface(
     made = SkipForSequenceClassification(config, model.copy())
     made.train(False)
     return made
-
-
-def _uncut(model: SoftPromptModel) -> dict[str, Any]:
-    """The backbone's configuration."""
-    found = model.backbone.config.to_dict()
-    return {key: value for key, value in found.items() if key not in LEFT_OUT}
 
 
 def _kept(model: SoftPromptModel) -> dict[str, Any]:

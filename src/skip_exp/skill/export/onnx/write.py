@@ -7,6 +7,7 @@ skill's job made its choices.
 import json
 import logging
 import math
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,6 +70,7 @@ def write_onnx(
     *,
     int8: bool = False,
     ranges: Mapping[str, Tensor] | None = None,
+    graph: Path | None = None,
 ) -> "Differences":
     """Write ``model.onnx`` (dynamic batch and length), ``config.json`` and the tokenizer.
 
@@ -78,6 +80,8 @@ def write_onnx(
         int8: round weights and activations to 8 bits.
         ranges: of the activations (see :func:`skip_exp.skill.ranges.measure_ranges`); without any,
             those on the texts that the export is checked on.
+        graph: folder of an earlier export of this model by this code, whose graph is copied: it is
+            checked as a new one.
 
     Raises:
         SkipError: a package is missing, or in fp32 the answers differ from PyTorch's.
@@ -86,8 +90,12 @@ def write_onnx(
     path = folder / ONNX
     checked = tokenize(tokenizer, examples_of(about, CHECKED), about.max_length)[0]
     pad_id = tokenizer.pad_token_id
-    rounding = (ranges or measure_ranges(model, checked, pad_id)) if int8 else None
-    to_onnx(model, collate(checked[1:3], pad_id), path, rounding)
+    if graph is None:
+        rounding = (ranges or measure_ranges(model, checked, pad_id)) if int8 else None
+        to_onnx(model, collate(checked[1:3], pad_id), path, rounding)
+    else:
+        log.info("the graph is that of %s", graph)
+        shutil.copytree(graph, folder, dirs_exist_ok=True)
     found = compare_onnx(model, path, checked, pad_id, about.outcome)
     if not int8 and not found.logits <= TOLERANCE:  # NaN is refused, too
         raise SkipError(
