@@ -16,6 +16,7 @@ from skip_exp import Skill
 from skip_exp.backbones import load as backbones
 from skip_exp.backbones.load import load_backbone
 from skip_exp.data.batches import collate, tokenize
+from skip_exp.data.given import build_all, to_table
 from skip_exp.errors import SkipError
 from skip_exp.models.trained import skill_parameters
 from skip_exp.skill.files import save_skill, write_skill
@@ -110,7 +111,7 @@ def test_a_skill_is_found_again_from_anywhere(
         ({"sentence": "a film"}, "list"),
         (None, "list.*None"),
         (b"a film", "list.*b'a film'"),
-        (pd.DataFrame({"text": ["a"]}), r"example 1: .*'sentence'.*text"),
+        (pd.DataFrame({"text": ["a"]}), "'sentence' in the data frame.*text"),
         (pd.DataFrame([["a", "b"]], columns=["sentence"] * 2), "^2 columns 'sentence'"),
         (["a film", ("a", "b")], r"example 2: .*sentence.*2"),
         ([None], "example 1: None"),
@@ -121,6 +122,7 @@ def test_a_skill_is_found_again_from_anywhere(
         (["\ud83d"], r"example 1: .*'\\ud83d'"),
         ([{"text": "a"}], r"example 1: .*'sentence'.*text"),
         ([{"sentence": None}], r"example 1: .*'sentence'.*null"),
+        (pd.DataFrame({"sentence": ["a", math.nan]}), "example 2: .*'sentence'"),
         ([{"sentence": math.nan}], "example 1: .*'sentence'.*nan"),
         ([{"sentence": pd.NaT}], "example 1: .*'sentence'.*NaT"),
         ([{"sentence": pd.NA}], "example 1: .*'sentence'.*<NA>"),
@@ -149,6 +151,36 @@ def test_every_row_of_a_frame_comes_back_the_bad_ones_named(tiny: Saved) -> None
     assert found["predicted"].isna().sum() == found["probability"].isna().sum() == 2
     with pytest.raises(SkipError, match=r"no column 'sentence'"):
         skill.annotate(frame[["label"]])
+
+
+@pytest.mark.parametrize("text", [("{subject}: {body}",), ("subject", "body")])
+@pytest.mark.parametrize("missing", [None, math.nan, pd.NA, pd.NaT])
+def test_a_frame_with_missing_cells_has_the_same_answers_everywhere(
+    tmp_path: Path, text: tuple[str, ...], missing: Any
+) -> None:
+    skill = Skill.load(save_tiny_skill(tmp_path, text=text).folder)
+    cells = {
+        "subject": ["a film", missing, "dull", missing],
+        "body": ["very long", "a plot", missing, "funny"],
+        "label": ["negative", "positive"] * 2,
+    }
+    frame = pd.DataFrame(cells, dtype=object)
+    plain = frame.where(frame.notna(), "")
+    answers = skill.predict(frame)
+    assert answers == skill.predict(plain.to_dict("records"))
+    likeliest = [max(answer["probabilities"].values()) for answer in answers]
+    annotated = skill.annotate(frame)
+    assert [*annotated["predicted"]] == [answer["label"] for answer in answers]
+    assert [*annotated["probability"]] == likeliest
+    assert annotated["error"].isna().all()
+    scores = skill.evaluate(frame)
+    right = [answer["label"] == true for answer, true in zip(answers, frame["label"], strict=True)]
+    assert (scores["rows"], scores["accuracy"]) == (4, sum(right) / 4)
+    for error in scores["errors"]:
+        assert error["probability"] == pytest.approx(likeliest[error["row"] - 1])
+    trained_on, _ = build_all(to_table(frame, text, "label").rows, text)  # as fit and compress do
+    expected, _ = build_all(plain.to_dict("records"), text)
+    assert trained_on == expected
 
 
 def test_no_more_than_a_chunk_of_examples_is_held(

@@ -135,15 +135,15 @@ def to_table(
         if reading is None:
             return read_table(file, wanted)
         return read_table(file, wanted, reading.sep, reading.encoding)
-    if hasattr(data, "iloc") and hasattr(data, "columns"):
-        return _from_frame(data, wanted, "the data frame")
+    if is_frame(data):
+        return read_frame(data, wanted)
     if hasattr(data, "to_pandas") and hasattr(data, "features"):  # datasets.Dataset
         names = read_class_names(data, label)
         return dataset_to_table(data, wanted, "the data set", str(label), names)
     if isinstance(data, Sequence) and data and all(isinstance(row, Mapping) for row in data):
         import pandas as pd  # takes half a second, and a file needs none
 
-        return _from_frame(pd.DataFrame(list(data), dtype=object), wanted, "the rows")
+        return read_frame(pd.DataFrame(list(data), dtype=object), wanted, "the rows")
     raise DataError(
         f"{shown(data)}: must be a file, a data frame, a data set, or a list of dictionaries"
     )
@@ -156,7 +156,7 @@ def dataset_to_table(
     frame = data.to_pandas()
     if names and label in frame:
         frame[label] = [_to_names(value, names) for value in frame[label]]
-    return _from_frame(frame, wanted, where)
+    return read_frame(frame, wanted, where)
 
 
 def read_class_names(data: Any, label: str | Sequence[str]) -> list[str] | None:
@@ -175,7 +175,19 @@ def _to_names(value: Any, names: Sequence[str]) -> Any:
     return names[int(value)] if value in range(len(names)) else None
 
 
-def _from_frame(frame: Any, wanted: Sequence[str], where: str) -> Table:
+def is_frame(data: Any) -> bool:
+    """Whether these are rows in a data frame of pandas, which need not be installed."""
+    return hasattr(data, "iloc") and hasattr(data, "columns")
+
+
+def read_frame(frame: Any, wanted: Sequence[str], where: str = "the data frame") -> Table:
+    """The cells of a data frame of pandas, as training, scoring and answering take them.
+
+    A missing cell (None, NaN, NaT, NA) is None.
+
+    Raises:
+        DataError: a wanted column is missing or occurs twice.
+    """
     check_columns(list(frame.columns), wanted, where)
     cells = frame[list(wanted)].astype(object)
     rows = []

@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
 
 from skip_exp.data.batches import Row, answer_all, batch_by_length
-from skip_exp.data.given import build_all, build_texts, columns_of
-from skip_exp.data.read import check_columns
+from skip_exp.data.given import build_all, build_texts, columns_of, is_frame, read_frame
 from skip_exp.errors import ExampleError, SkipError, shown
 from skip_exp.skill.record import SkillRecord
 
@@ -114,11 +113,8 @@ class Classifier(ABC):
         self._check_reject(reject)
         if isinstance(examples, str | bytes | Mapping) or not isinstance(examples, Iterable):
             raise SkipError(f"predict takes a list of examples, not {shown(examples)}")
-        if hasattr(examples, "iloc") and hasattr(examples, "columns"):
-            table: Any = examples  # of pandas: iterating it gives the names of its columns
-            there = [name for name in columns_of(self.about.text) if name in table.columns]
-            check_columns(list(table.columns), there, "the data frame")  # none of them twice
-            examples = table.to_dict("records")
+        if is_frame(examples):  # iterating it would give the names of its columns
+            examples = read_frame(examples, columns_of(self.about.text)).rows
         return self._stream(examples, reject)
 
     def _stream(self, examples: Iterable[Example], reject: float) -> Iterator[Prediction]:
@@ -143,8 +139,8 @@ class Classifier(ABC):
         """
         if not self.about.outcome.is_exclusive:
             raise SkipError("annotate: not for several labels per text; predict gives them")
-        check_columns(list(rows.columns), columns_of(self.about.text), "the data frame")
-        texts, bad = build_all(rows.to_dict("records"), self.about.text)
+        table = read_frame(rows, columns_of(self.about.text))
+        texts, bad = build_all(table.rows, self.about.text)
         answers = dict(zip(texts, self.probabilities([*texts.values()]), strict=True))
         numbers, labels = range(1, len(rows) + 1), self.about.labels
         found = [answers.get(number) for number in numbers]
