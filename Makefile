@@ -14,7 +14,7 @@ PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 CANDIDATES := $(if $(PYTHON),$(PYTHON),python3.11 python3.12 python3.13 python3 python)
 
-.PHONY: help install run test test-core test-slow test-hydra-next lint format docs build clean reproduce-table2
+.PHONY: help install run test test-core test-slow test-nightly test-hydra-next lint format docs build clean reproduce-table2
 
 help: ## list the targets
 	@echo "usage: make TARGET"
@@ -38,6 +38,9 @@ test-core: $(STAMP) ## the method itself, in half a minute: surgery, attribution
 
 test-slow: $(STAMP) ## tests that take longer: whole jobs, kills, parallel workers
 	@OMP_NUM_THREADS=1 $(PY) -m pytest -m slow
+
+test-nightly: $(STAMP) ## the slow tests, and the properties with many more examples
+	@CI_NIGHTLY=1 OMP_NUM_THREADS=1 $(PY) -m pytest -m "slow or property"
 
 test-hydra-next: $(STAMP) ## sweeps and configuration on the release candidate of Hydra 1.4
 	@$(PY) -m pip install -q --no-compile --upgrade --pre --target build/hydra-next 'hydra-core>=1.4rc1'
@@ -63,7 +66,7 @@ build: $(STAMP) ## source archive and wheel in dist/
 	@$(PY) -m build
 
 clean: ## remove .venv, builds and caches; results in outputs/ stay
-	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find src tests benchmarks studies -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The embedded backbone comes without its dependencies (they would bring a second framework),

@@ -1,0 +1,16 @@
+"""Every run draws the same examples: few of them, or many where CI_NIGHTLY=1."""
+
+import os
+
+from hypothesis import HealthCheck, settings
+
+REPEATABLE = settings(
+    derandomize=True,
+    database=None,
+    deadline=None,  # the machine may be busy
+    print_blob=False,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
+)
+settings.register_profile("few", REPEATABLE, max_examples=25)
+settings.register_profile("nightly", REPEATABLE, max_examples=500)
+settings.load_profile("nightly" if os.environ.get("CI_NIGHTLY") == "1" else "few")
