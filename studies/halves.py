@@ -17,7 +17,7 @@ from pathlib import Path
 
 # Task: the column that decides on the side, and the name of the reported split.
 TASKS = {
-    **dict.fromkeys(("sst2", "cola"), ("sentence", "validation")),
+    **dict.fromkeys(("sst2", "cola", "cr"), ("sentence", "validation")),
     **dict.fromkeys(("mrpc", "rte"), ("sentence1", "validation")),
     "banking77": ("text", "test"),
 }

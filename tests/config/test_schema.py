@@ -143,6 +143,7 @@ def test_a_recipe_is_concrete(recipe: str, monkeypatch: pytest.MonkeyPatch) -> N
         (["experiment=compress"], "layers", 8),
         (["experiment=paper"], "prompt_readout", 8),
         (["tune.train=prompt", "retune.train=bias"], "bias", 8),
+        (["tune.train=gates"], "gates", 8),
     ],
 )
 def test_retune_follows_tune_unless_it_is_told_otherwise(
@@ -266,7 +267,7 @@ tune.warmup=6
 tune.train=everything
 retune.train=full tune.train=lora
 retune.train=prompt_readout tune.train=full
-tune.train=bias
+retune.train=prompt_readout tune.train=gates
 tune.train=none retune.enabled=false
 retune.train=none backbone.readout=classifier tune.train=none
 retune.train=bias tune.train=lora

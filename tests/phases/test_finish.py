@@ -24,7 +24,8 @@ from tests.helpers.toy import SMALL, rarely, toy_job
 @pytest.mark.parametrize(
     ("tuned", "retuned", "enabled", "ratio", "held"),
     [
-        ("bias", "prompt", False, 0, "bias"),
+        ("bias", "bias", False, 0, "bias"),
+        ("gates", "gates", True, 0.5, "gates"),
         ("prompt_readout", "bias", True, 0.5, "bias"),
         pytest.param("full", "prompt_readout", False, 0, "full", marks=pytest.mark.slow),
         pytest.param("prompt_readout", "full", True, 0.5, "full", marks=pytest.mark.slow),
@@ -51,7 +52,7 @@ def test_it_can_be_read(
     assert {len(x) for x in skill.ranges.values()} >= {24}  # of 8-bit activations, by linear
     _, tensors = read_skill(tmp_path / "run/skill")
     assert any(name.startswith("backbone.") for name in tensors) == (
-        held in ("bias", "layers", "full")
+        held in ("bias", "gates", "layers", "full")
     )
     validation = next(part for part in toy if "files.validation" in part).partition("=")[2]
     rows = list(csv.DictReader(Path(validation).read_text().splitlines()))

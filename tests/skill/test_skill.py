@@ -226,7 +226,7 @@ def test_skills_share_one_backbone(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert len(reads) == 1
 
 
-@pytest.mark.parametrize("train", ["prompt_readout", "bias", "lora"])
+@pytest.mark.parametrize("train", ["prompt_readout", "bias", "gates", "lora"])
 @pytest.mark.parametrize("kind", ["bert", "modernbert", *rarely("t5_gated")])
 def test_biases_and_updates_are_the_skills_own(tmp_path: Path, kind: str, train: str) -> None:
     plain = save_tiny_skill(tmp_path, kind, name="plain")

@@ -107,15 +107,16 @@ def test_the_selection_slice_is_scored_over_its_rows_whatever_the_batches() -> N
     assert points[-1]["select_accuracy"] == pytest.approx(float(right))
 
 
-@pytest.mark.parametrize("train", ["lora", "bias", "layers", "full"])
+@pytest.mark.parametrize("train", ["lora", "gates", "layers", "full"])
 def test_every_part_has_a_learning_rate_of_its_own(train: str) -> None:
-    rates = {"lr": 0.1, "readout_lr": 0.2, "bias_lr": 0.3, "full_lr": 0.35, "lora_lr": 0.4}
+    rates = {"lr": 0.1, "readout_lr": 0.2, "bias_lr": 0.3, "full_lr": 0.35}
+    rates |= {"gate_lr": 0.38, "lora_lr": 0.4}
     tuned = tuner(train=train, **rates)
     train_only(tuned.model, train, rank=2)
     before = trainable_state(tuned.model)
     fit(tuned)
     (optimizer,) = tuned.trainer.optimizers
-    backbone = {"lora": [0.3, 0.4], "bias": [0.3], "layers": [0.35], "full": [0.35]}[train]
+    backbone = {"lora": [0.3, 0.4], "gates": [0.3, 0.38], "layers": [0.35], "full": [0.35]}[train]
     groups = optimizer.param_groups
     assert [group["initial_lr"] for group in groups] == [0.1, 0.2, *backbone]
     trained = [p for p in tuned.model.parameters() if p.requires_grad]

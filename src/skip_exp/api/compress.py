@@ -95,8 +95,8 @@ def _start_from(skill: Path, about: SkillRecord) -> list[str]:
     """Settings of a job whose dense model is a finished skill, as it is."""
     settings = {
         "tune.start": str(skill),
-        # A cut cannot go on with biases alone; the layers hold them.
-        "tune.train": "layers" if about.train == "bias" else about.train,
+        # The weights of the layers hold biases and gates.
+        "tune.train": "layers" if about.train in ("bias", "gates") else about.train,
         "tune.epochs": 0,
         "data.max_length": about.max_length,
     }

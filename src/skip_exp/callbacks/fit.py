@@ -138,25 +138,30 @@ class KeepLast(Callback):
 
     A slice of a few hundred rows cannot rank epochs: the one with the highest score is mostly the
     luckiest one, from a time when the learning rate was high. So the last epoch is kept, but none
-    whose score is two standard errors below the best one, or re-tuned and below its start.
+    whose score is two standard errors below the best one, or below the start.
 
     The trained parameters stay in memory: kilobytes of a prompt, or every weight of the layers. The
     state before the first epoch is epoch -1 (Lightning's sanity check scores the whole slice).
 
     Args:
         rows: of the selection slice.
+
+    Attributes:
+        epoch: the one that is kept.
+        score: of what is kept, on the selection slice.
+        start, highest: scores before training, and of the best epoch.
     """
 
     def __init__(self, phase: str, metric: str, rows: int) -> None:
         self.phase, self.metric, self.rows = phase, metric, rows
-        self.score = math.nan  # of what is kept, on the selection slice
-        self.start = self.highest = -math.inf  # scores: before training, and of any epoch
+        self.score = math.nan
+        self.start = self.highest = -math.inf
         self.state: State = {}
         self.epoch = -1
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: Any) -> None:
         score = trainer.callback_metrics[f"{self.phase}/select_{self.metric}"].item()
-        if trainer.sanity_checking and self.phase != "tune":  # there nothing is trained yet
+        if trainer.sanity_checking:
             self.start = score
         self.highest = max(self.highest, score)
         error = standard_error(self.highest, self.rows, self.metric)
@@ -168,6 +173,10 @@ class KeepLast(Callback):
     def on_fit_end(self, trainer: L.Trainer, pl_module: Any) -> None:
         load_trainable(pl_module.model, self.state)
         self.state = {}
+
+    def describe(self) -> dict[str, Any]:
+        """The epoch that was kept, and the scores that say why."""
+        return {name: getattr(self, name) for name in SAVED if name != "state"}
 
     def state_dict(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in SAVED}

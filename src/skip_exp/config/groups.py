@@ -119,7 +119,7 @@ class TaskConfig:
         require(is_known, "task.hub", self.hub, "path, and name if there are configurations")
 
 
-TRAIN = ("none", "prompt", "prompt_readout", "bias", "lora", "layers", "full")
+TRAIN = ("none", "prompt", "prompt_readout", "bias", "gates", "lora", "layers", "full")
 OWN_WEIGHTS = TRAIN[3:]  # these train weights of the backbone, so the model needs a copy of it
 
 
@@ -138,12 +138,14 @@ class TrainConfig:
     dropout: bool = key(False, "Keep the backbone's own dropout active.")
     train: str = key(
         "prompt_readout",
-        "none, prompt, prompt_readout, bias (also biases and norms), lora (bias, and low-rank "
-        "updates of the block linears), layers (all weights but embeddings) or full (all).",
+        "none, prompt, prompt_readout, bias (also biases and norms), gates (bias, and a factor on "
+        "each neuron), lora (bias, and low-rank updates of the block linears), layers (all weights "
+        "but embeddings) or full (all).",
     )
     bias_lr: float = key(
-        1e-3, "Learning rate of the backbone's biases and norms with train=bias and lora."
+        1e-3, "Learning rate of the backbone's biases and norms with train=bias, gates and lora."
     )
+    gate_lr: float = key(3e-3, "Learning rate of the gates.")
     lora_lr: float = key(1e-3, "Learning rate of the factors of low-rank updates.")
     full_lr: float = key(
         1e-4, "Learning rate of the backbone's weights with train=layers and full."
@@ -163,6 +165,7 @@ class TrainConfig:
             weight_decay=(0, 10),
             readout_lr=(0, 10),
             bias_lr=(0, 10),
+            gate_lr=(0, 10),
             lora_lr=(0, 10),
             full_lr=(0, 10),
         )
@@ -197,7 +200,7 @@ class RetuneConfig(TrainConfig):
     enabled: bool = key(True, "Train the pruned model again, from the dense model's weights.")
     train: str = key("${tune.train}", "As in tune, but not none; it follows tune.train.")
     bias_lr: float = key(
-        3e-3, "Learning rate of the backbone's biases and norms with train=bias and lora."
+        3e-3, "Learning rate of the backbone's biases and norms with train=bias, gates and lora."
     )
     full_lr: float = key(
         3e-4, "Learning rate of the backbone's weights with train=layers and full."

@@ -5,6 +5,7 @@ from operator import attrgetter
 from typing import Any
 
 from skip_exp.config.checks import PARTS, require
+from skip_exp.config.groups import OWN_WEIGHTS
 from skip_exp.config.schema import Config, list_objectives, to_object
 from skip_exp.utils.files import in_full
 
@@ -90,12 +91,6 @@ def _check_training(cfg: Config) -> None:
     """What is trained exists, and re-tuning goes on with what tuning trained of the backbone."""
     tune, retune = cfg.tune, cfg.retune
     require(
-        tune.train != "bias" or (cfg.prune.given_ratio == 0 and not retune.enabled),
-        "tune.train",
-        "bias",
-        "a baseline of its own size: needs prune.ratio=0 retune.enabled=false",
-    )
-    require(
         tune.epochs > 0 or tune.start not in (None, cfg.task.start),
         "tune.epochs",
         0,
@@ -116,7 +111,7 @@ def _check_training(cfg: Config) -> None:
         "leaves nothing to train; set what re-tuning trains, or retune.enabled=false",
     )
     require(
-        tune.train not in ("lora", "layers", "full") or retune.train == tune.train,
+        tune.train not in OWN_WEIGHTS or retune.train == tune.train,
         "retune.train",
         retune.train,
         f"must be {tune.train}, as in tune; or retune.enabled=false",

@@ -95,7 +95,7 @@ def cut(model: SoftPromptModel, keep: Keep, layers: int | None = None) -> SoftPr
 
     Args:
         model: stays as it is. Untouched weights are shared; prompt and readout are copied. The
-            prompt and the factors of low-rank updates are cut alike.
+            prompt, gates and the factors of low-rank updates are cut alike.
         keep: site -> sorted indices of its units or heads. A site that is absent keeps everything.
             The sublayer of an empty site adds only its bias.
         layers: how many of the first layers to keep in every stack; None: all. Later ones go whole,
@@ -141,16 +141,16 @@ def narrow_out(linear: nn.Linear, rows: Tensor) -> None:
 def narrow_in(linear: nn.Linear, columns: Tensor) -> None:
     """Keep the given input units of ``linear``; its bias stays."""
     if len(columns) < linear.in_features:
-        for name in ("weight", "base", "lora_A"):
+        for name in ("weight", "base", "lora_A", "gate"):
             if (x := getattr(linear, name, None)) is not None:
-                _set(linear, name, x.detach()[:, columns.to(x.device)].contiguous())
+                _set(linear, name, x.detach()[..., columns.to(x.device)].contiguous())
         linear.in_features = len(columns)
 
 
 def _set(linear: nn.Linear, name: str, x: Tensor) -> None:
-    """Set a weight, or the buffer ``base``; only the factors of a low-rank update are trained."""
-    is_factor = name.startswith("lora")
-    setattr(linear, name, x if name == "base" else nn.Parameter(x, requires_grad=is_factor))
+    """Set a weight, or the buffer ``base``; only gates and low-rank factors are trained."""
+    is_update = name in ("lora_A", "lora_B", "gate")
+    setattr(linear, name, x if name == "base" else nn.Parameter(x, requires_grad=is_update))
 
 
 class EmptyLinear(nn.Linear):

@@ -1,10 +1,13 @@
 """What of a model is trained, and what a skill stores of it.
 
-Linear layers may get low-rank updates (LoRA, Hu et al. 2021), trained as factors, merged to serve.
-The weight is W + alpha / rank * B @ A with alpha = rank, so the scale is 1. Outside a fit
-``weight`` is this sum, so attribution and timing see plain linear layers. During a fit W and the
-factors are applied side by side, so no gradient has the size of W. Factors have PEFT's names,
-``lora_A`` [rank, in] and ``lora_B`` [out, rank].
+Linear layers may get an update, which is trained apart and merged to serve. Outside a fit
+``weight`` is the merged one, so attribution and timing see plain linear layers. During a fit the
+frozen weight W and the update are applied side by side, so no gradient has the size of W.
+
+- A low-rank update (LoRA, Hu et al. 2021): W + alpha / rank * B @ A with alpha = rank, so the scale
+  is 1. Factors have PEFT's names, ``lora_A`` [rank, in] and ``lora_B`` [out, rank].
+- Gates ((IA)^3, Liu et al. 2022): W * diag(g), a factor g on each input of an output projection,
+  1 at first: on each FFN unit, and on each channel of each head. A cut removes a neuron's gates.
 """
 
 import torch
@@ -18,30 +21,23 @@ State = dict[str, Tensor]  # a skill's own parameters, by name
 FACTORS = ("lora_A", "lora_B")
 
 
-class LowRankLinear(nn.Linear):
-    """``linear`` with an update of its weight, which starts at zero.
+class UpdatedLinear(nn.Linear):
+    """``linear`` with an update of its weight.
 
     Attributes:
-        lora_A, lora_B: trained factors [rank, in] and [out, rank].
         base: the frozen weight without the update; None while unmerged, when ``weight`` is it.
     """
 
     base: Tensor | None
 
-    def __init__(self, linear: nn.Linear, rank: int, generator: torch.Generator) -> None:
+    def __init__(self, linear: nn.Linear) -> None:
         super().__init__(linear.in_features, linear.out_features, bias=False, device="meta")
         self.weight, self.bias = linear.weight, linear.bias
-        reach = self.in_features**-0.5  # as PyTorch initialises a linear layer
-        a = torch.empty(rank, self.in_features).uniform_(-reach, reach, generator=generator)
-        self.lora_B = nn.Parameter(self.weight.new_zeros(self.out_features, rank))
-        self.lora_A = nn.Parameter(a.to(self.weight))
         self.register_buffer("base", self.weight.detach(), persistent=False)
 
-    def forward(self, input: Tensor) -> Tensor:
-        out = super().forward(input)
-        if self.base is not None:
-            return out
-        return out + F.linear(F.linear(input, self.lora_A), self.lora_B)
+    def updated(self, base: Tensor) -> Tensor:
+        """The weight ``base`` with the current update."""
+        raise NotImplementedError
 
     def unmerge(self) -> None:
         """Take the update out of the weight, exactly."""
@@ -51,8 +47,7 @@ class LowRankLinear(nn.Linear):
     def merge(self) -> None:
         """Put the current update into a weight that this layer owns."""
         base = self.weight.detach() if self.base is None else self.base
-        merged = base + self.lora_B.detach() @ self.lora_A.detach()
-        self.weight, self.base = nn.Parameter(merged, requires_grad=False), base
+        self.weight, self.base = nn.Parameter(self.updated(base), requires_grad=False), base
 
     def plain(self) -> nn.Linear:
         """A plain linear layer with the current weight."""
@@ -60,14 +55,67 @@ class LowRankLinear(nn.Linear):
         return linear_of(self.weight, self.bias).train(self.training)
 
 
-def list_updates(module: nn.Module) -> list[LowRankLinear]:
+class LowRankLinear(UpdatedLinear):
+    """A low-rank update, which starts at zero.
+
+    Attributes:
+        lora_A, lora_B: trained factors [rank, in] and [out, rank].
+    """
+
+    def __init__(self, linear: nn.Linear, rank: int, generator: torch.Generator) -> None:
+        super().__init__(linear)
+        reach = self.in_features**-0.5  # as PyTorch initialises a linear layer
+        a = torch.empty(rank, self.in_features).uniform_(-reach, reach, generator=generator)
+        self.lora_B = nn.Parameter(self.weight.new_zeros(self.out_features, rank))
+        self.lora_A = nn.Parameter(a.to(self.weight))
+
+    def forward(self, input: Tensor) -> Tensor:
+        out = super().forward(input)
+        if self.base is not None:
+            return out
+        return out + F.linear(F.linear(input, self.lora_A), self.lora_B)
+
+    def updated(self, base: Tensor) -> Tensor:
+        return base + self.lora_B.detach() @ self.lora_A.detach()
+
+
+class GatedLinear(UpdatedLinear):
+    """A gate on every input.
+
+    Example:
+        >>> layer = GatedLinear(nn.Linear(2, 2, bias=False))
+        >>> layer.gate.data = torch.tensor([1.0, 0.5])
+        >>> layer.plain().weight  # its second column is half of what it was
+
+    Attributes:
+        gate: trained factors [in].
+    """
+
+    def __init__(self, linear: nn.Linear) -> None:
+        super().__init__(linear)
+        self.gate = nn.Parameter(self.weight.new_ones(self.in_features))
+
+    def forward(self, input: Tensor) -> Tensor:
+        return super().forward(input * self.gate if self.base is None else input)
+
+    def updated(self, base: Tensor) -> Tensor:
+        return base * self.gate.detach()
+
+
+def list_updates(module: nn.Module) -> list[UpdatedLinear]:
     """The layers of ``module`` that have an update."""
-    return [layer for layer in module.modules() if isinstance(layer, LowRankLinear)]
+    return [layer for layer in module.modules() if isinstance(layer, UpdatedLinear)]
 
 
 def list_factors(module: nn.Module) -> list[nn.Parameter]:
-    """The factors of every update, B before A."""
-    return [factor for layer in list_updates(module) for factor in (layer.lora_B, layer.lora_A)]
+    """The factors of every low-rank update, B before A."""
+    layers = [layer for layer in list_updates(module) if isinstance(layer, LowRankLinear)]
+    return [factor for layer in layers for factor in (layer.lora_B, layer.lora_A)]
+
+
+def list_gates(module: nn.Module) -> list[nn.Parameter]:
+    """The gates of every output projection that has some."""
+    return [layer.gate for layer in list_updates(module) if isinstance(layer, GatedLinear)]
 
 
 def merge_updates(module: nn.Module) -> None:
@@ -95,15 +143,20 @@ def train_only(model: SoftPromptModel, what: str, rank: int = 0, seed: int = 0) 
 
     Args:
         what: ``none``; ``prompt``; ``prompt_readout``; ``bias``, these and all vectors of the
-            layers in use (biases and norms; BitFit, Zaken et al. 2022); ``lora``, these and
-            low-rank updates of every linear of the blocks; ``layers``, prompt, readout and
-            every weight of the layers in use, but not the embeddings; ``full``, every weight.
+            layers in use (biases and norms; BitFit, Zaken et al. 2022); ``gates``, these and gates
+            on the inputs of the blocks' output projections; ``lora``, as ``bias`` and low-rank
+            updates of every linear of the blocks; ``layers``, prompt, readout and every weight of
+            the layers in use, but not the embeddings; ``full``, every weight.
         rank, seed: of new ``lora`` factors; rank 0 adds none, nor do layers that have some.
     """
     model.prompt.requires_grad_(what != "none")
     model.readout.requires_grad_(what not in ("none", "prompt"))
-    if what not in ("bias", "lora", "layers", "full"):
+    if what not in ("bias", "gates", "lora", "layers", "full"):
         return
+    if what == "gates":
+        outputs = [block.output for block in model.blocks()]
+        bare = [x for x in outputs if not isinstance(x, GatedLinear) and x.weight.numel()]
+        replace(model.backbone, {linear: GatedLinear(linear) for linear in bare})
     if what == "lora" and rank:
         generator = torch.Generator().manual_seed(seed)
         linears = [linear for block in model.blocks() for linear in block.linears()]
@@ -131,12 +184,12 @@ def skill_parameters(model: SoftPromptModel) -> dict[str, nn.Parameter]:
 
 
 def trainable_state(model: SoftPromptModel) -> State:
-    """Copy a skill's own parameters (prompt, readout, biases, factors) to the CPU."""
+    """Copy a skill's own parameters (prompt, readout, biases, gates, factors) to the CPU."""
     return {name: p.detach().cpu().clone() for name, p in skill_parameters(model).items()}
 
 
 def load_trainable(model: SoftPromptModel, state: State) -> None:
-    """Load a :func:`trainable_state`, and merge low-rank updates."""
+    """Load a :func:`trainable_state`, and merge updates."""
     parameters = dict(model.named_parameters())
     with torch.no_grad():
         for name, tensor in state.items():

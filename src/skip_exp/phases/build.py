@@ -107,7 +107,7 @@ def build_model(
     if start is not None:
         train_only(model, start.train, start.rank, seed)  # has whatever the start brings
         load_trainable(model, start.state)
-        if settings.train != "lora":
+        if settings.train in ("layers", "full"):
             fold_updates(model.backbone)  # the weights themselves are trained from here on
     train_only(model, settings.train, settings.rank, seed)
     return model
@@ -270,6 +270,8 @@ def _unfit(cfg: Config, backbone: Backbone, about: SkillRecord, keep: Keep) -> s
     if not cfg.tune.epochs and about.labels != [*cfg.task.labels]:
         return f"answers {', '.join(about.labels)}: needs task.labels in this order"
     tune, train = cfg.tune, max(cfg.tune.train, about.train, key=TRAIN.index)
+    if about.train == "gates" and train == "lora":  # both are kept apart from frozen weights
+        train = "gates"
     rank = about.rank if train == "lora" and about.rank else tune.rank
     differing = [
         f"{key}={needed}"

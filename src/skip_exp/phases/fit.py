@@ -5,7 +5,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import torch
 from lightning.pytorch.loggers import Logger
@@ -50,9 +50,9 @@ def tune(job: Job) -> tuple[Keyed[SoftPromptModel], str]:
     model = job.new_model()
     load_trainable(model, entry.tensors)
     if entry.hit:
-        curves, epoch = entry.values["curves"], entry.values["epoch"]
-        replay(job.loggers, [*curves, mark_kept("tune", curves, epoch)])
-        log_kept(job.metric, epoch, len(curves), entry.values["score"], "from the cache:")
+        curves, choice = entry.values["curves"], entry.values["choice"]
+        replay(job.loggers, [*curves, mark_kept("tune", curves, choice["epoch"])])
+        log_choice("tune, from the cache", job.metric, len(curves), **choice)
     return Keyed(entry.key, lambda: model, entry.keep), entry.found
 
 
@@ -84,8 +84,7 @@ def fit_dense(
     rows = TextDataModule(data, settings.batch, own)
     epochs = count_epochs(settings, len(data.train))
     last, curves = fit(trainer, loggers, model, rows, settings, epochs, own, unfinished=unfinished)
-    found: dict[str, Any] = {"curves": curves.points, "epoch": last.epoch, "score": last.score}
-    return Entry(trainable_state(model), found)
+    return Entry(trainable_state(model), {"curves": curves.points, "choice": last.describe()})
 
 
 def retune(
@@ -174,7 +173,7 @@ def fit(
     metric, select = spec.metrics[0], len(rows.encoded.select)
     tuner = PromptTuner(model, phase, replace(settings, epochs=epochs), spec, distill)
     last, curves = trainers.fit(tuner, rows, trainer, metric, seed, loggers, select, unfinished)
-    log_kept(metric, last.epoch, epochs, last.score)
+    log_choice(phase, metric, epochs, **last.describe())
     replay(loggers, [mark_kept(phase, curves.points, last.epoch)])
     return last, curves
 
@@ -215,16 +214,20 @@ def start_readout(
     log.info("%s: the head starts as logistic regression on %d rows", phase, len(inputs))
 
 
-def log_kept(metric: str, epoch: int, epochs: int, score: float, how: str = "kept") -> None:
-    """Log the selection score of the epoch that a fit ends with; -1 is the state before it."""
-    log.info(
-        "%s epoch %d of %d: %s %.1f on the selection slice",
-        how,
-        epoch + 1,
-        epochs,
-        metric,
-        100 * score,
-    )
+def log_choice(
+    phase: str, metric: str, epochs: int, *, epoch: int, score: float, start: float, highest: float
+) -> None:
+    """Log the epoch that a fit ends with, and the scores on the selection slice that chose it.
+
+    Args:
+        epoch: from 0; -1 is the state before training.
+    """
+    scores = f"{metric} {100 * score:.1f} on the selection slice, {100 * start:.1f} before"
+    if epoch < 0:
+        log.info("%s: keeping its start, no epoch of %d is as good: %s", phase, epochs, scores)
+        return
+    noise = "" if score == highest else f"; the best, {100 * highest:.1f}, is within the noise"
+    log.info("%s: keeping epoch %d of %d: %s%s", phase, epoch + 1, epochs, scores, noise)
 
 
 def ask(

@@ -6,12 +6,13 @@ The reported split is scored once. Both models of a timing are in one process, a
 import logging
 import statistics
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from torch import Tensor
 
-from skip_exp.cache.store import Entry, Keyed, stage_key
+from skip_exp.cache.store import Entry, Keyed
 from skip_exp.config.schema import BenchmarkConfig, TrainerConfig
 from skip_exp.data.rows import Rows, get_labels
 from skip_exp.models.soft_prompt import SoftPromptModel
@@ -24,7 +25,6 @@ from skip_exp.utils.timing import alone, describe_place, interleave, place
 
 log = logging.getLogger(__name__)
 
-TIMING = "time_models"  # the stage of timings
 WARMUP = 3  # untimed passes of each model
 
 
@@ -72,23 +72,31 @@ def score_model(trainer: TrainerConfig, *, model: SoftPromptModel, data: Rows) -
 
 
 def benchmark(job: Job, done: Entry) -> dict[str, Any]:
-    """The ``latency`` of a finished job's models, from the cache where it was taken here.
+    """The ``latency`` of a finished job's models, from the cache where it was taken here."""
+    place, settings = describe_place(job.device), job.cfg.benchmark
+    return job.cache.stage(
+        time_models,
+        job.output / "skill",
+        job.device,
+        job=Keyed(done.key, lambda: done.key, done.keep),
+        settings=settings,
+        place=place,
+    ).values
+
+
+def time_models(
+    skill: Path, device: str, *, job: str, settings: BenchmarkConfig, place: list[Any]
+) -> Entry:
+    """Time a skill against its dense model; under load the timing is not kept.
+
+    The dense model's weights do not matter to its speed: it is rebuilt, not loaded.
 
     Raises:
         SkipError: the skill or its backbone cannot be read any more.
     """
-    settings = job.cfg.benchmark
-
-    def time_models() -> Entry:
-        skill = Skill.load(job.output / "skill")
-        # Weights do not matter to the speed: the dense model is rebuilt, not loaded.
-        latency = compare(whole_model(skill.about), skill.model, settings, job.device)
-        # What other processes slowed, or chose, is measured anew.
-        return Entry(values=latency, keep=done.keep and not latency["contended"])
-
-    machine = describe_place(job.device)
-    key = stage_key(TIMING, {"job": done.key, "settings": settings, "place": machine})
-    return job.cache.get(TIMING, key, time_models, reuse=done.keep).values
+    loaded = Skill.load(skill)
+    latency = compare(whole_model(loaded.about), loaded.model, settings, device)
+    return Entry(values=latency, keep=not latency["contended"])
 
 
 def compare(

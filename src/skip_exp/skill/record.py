@@ -68,8 +68,9 @@ class SkillRecord(_Part):
         labels: class names in label order.
         words: their label words; none for a ``head`` readout.
         max_length: texts are truncated to this many tokens.
-        train: the trained parameters. ``bias`` adds biases and norms to the file, ``lora`` also
-            the factors of low-rank updates, ``layers`` every weight but embeddings, ``full`` all.
+        train: the trained parameters. ``bias`` adds biases and norms to the file, ``gates`` these
+            and gates, ``lora`` biases, norms and the factors of low-rank updates, ``layers`` every
+            weight but embeddings, ``full`` all.
         rank: of the low-rank updates; None: there are none.
         start: the skill that tuning started from, first in a chain; None: there is none.
         temperature: divides the logits, so that probabilities are calibrated.
@@ -87,7 +88,7 @@ class SkillRecord(_Part):
     prompt: PromptRecord
     max_length: Count
     scores: ScoreRecord
-    train: Literal["none", "prompt", "prompt_readout", "bias", "lora", "layers", "full"]
+    train: Literal["none", "prompt", "prompt_readout", "bias", "gates", "lora", "layers", "full"]
     rank: Count | None = None
     start: str | None = None
     temperature: Annotated[float, Field(gt=0, allow_inf_nan=False)]

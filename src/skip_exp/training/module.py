@@ -12,7 +12,13 @@ from transformers import get_linear_schedule_with_warmup
 from skip_exp.config.groups import TaskConfig, TrainConfig
 from skip_exp.errors import SkipError
 from skip_exp.models.soft_prompt import SoftPromptModel
-from skip_exp.models.trained import list_factors, load_trainable, trainable_state, unmerge_updates
+from skip_exp.models.trained import (
+    list_factors,
+    list_gates,
+    load_trainable,
+    trainable_state,
+    unmerge_updates,
+)
 from skip_exp.outcomes.registry import Outcome
 
 # Entries of a batch that are not model inputs.
@@ -56,7 +62,7 @@ class PromptTuner(L.LightningModule):
         return self
 
     def on_fit_start(self) -> None:
-        """Enter training mode, which Lightning does not set, and unmerge low-rank updates."""
+        """Enter training mode, which Lightning does not set, and unmerge updates."""
         self.train()
         unmerge_updates(self.model.backbone)
 
@@ -121,15 +127,17 @@ class PromptTuner(L.LightningModule):
         prompt = [p for p in self.model.prompt.parameters() if p.requires_grad]
         readout = [p for p in self.model.readout.parameters() if p.requires_grad]
         factors = list_factors(self.model.backbone)
-        low_rank = {id(factor) for factor in factors}
+        gates = list_gates(self.model.backbone)
+        updates = {id(parameter) for parameter in (*factors, *gates)}
         trained = [p for p in self.model.backbone.parameters() if p.requires_grad]
-        others = [p for p in trained if id(p) not in low_rank]
+        others = [p for p in trained if id(p) not in updates]
         settings = self.settings
         backbone = "full_lr" if settings.train in ("layers", "full") else "bias_lr"
         parts = {
             "lr": (prompt, settings.lr),
             "readout_lr": (readout, settings.readout_lr),
             backbone: (others, getattr(settings, backbone)),
+            "gate_lr": (gates, settings.gate_lr),
             "lora_lr": (factors, settings.lora_lr),
         }
         return {key: group for key, group in parts.items() if group[0]}
