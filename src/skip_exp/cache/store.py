@@ -77,8 +77,8 @@ class Keyed(Generic[T]):
 
 def stage_key(function: Callable[..., Entry], arguments: Mapping[str, Any]) -> str:
     """The key of a stage for these arguments, by this version of the code of its module."""
-    identity = [function.__name__, _plain(dict(arguments)), code_of(function.__module__)]
-    return digest(identity)[:32]
+    code = code_of(function.__module__)
+    return digest([function.__name__, _plain(dict(arguments)), code])[:32]
 
 
 def _plain(value: Any) -> Any:

@@ -166,8 +166,8 @@ def unpack(job: Job, done: Entry) -> None:
         scores=record.scores.model_copy(update={"data": job.data.source}),
         start=job.start.origin if job.start else None,
     )
-    tensors = load(read_bytes(job.output / "skill" / TENSORS))
-    write_skill(job.output / "skill", tensors, located.stored())
+    folder = job.output / "skill"
+    write_skill(folder, load(read_bytes(folder / TENSORS)), located.stored())
 
 
 def _write_predictions(

@@ -171,8 +171,7 @@ def rebuild(
     whole = uncut_model(about, backbone)
     sizes = site_sizes(shapes_of(whole))
     for site, kept in keep.items():
-        neurons = range(sizes.get(Site(site), 0))
-        if kept.tolist() != sorted({*kept.tolist()}.intersection(neurons)):
+        if kept.tolist() != sorted({*kept.tolist()} & {*range(sizes.get(Site(site), 0))}):
             raise SkipError(f"{folder}: {KEEP}{site}: must be rising indices of its neurons")
     model = cut(whole, keep)
     train_only(model, about.train, about.rank or 0)

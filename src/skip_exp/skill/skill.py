@@ -237,7 +237,7 @@ class Skill(Classifier):
                 if self.folder is not None and about.train != "full" and is_whole:
                     record, tensors = read_skill(self.folder)
                     write_skill(temporary, tensors, record.to_share().stored())
-            card = model_card(
+            model_card(
                 about,
                 self.model,
                 self.folder,
@@ -246,8 +246,7 @@ class Skill(Classifier):
                 onnx=format == "onnx",
                 int8=int8,
                 rounding=rounding,
-            )
-            card.save(temporary / CARD)
+            ).save(temporary / CARD)
         return out
 
     def push_to_hub(self, repo_id: str, license: str | None = None) -> str:

@@ -35,7 +35,11 @@ def vocabulary_texts(
     if not isinstance(given, str | Path):
         return [example_texts(about, each, n) for n, each in enumerate(given, 1)], "texts"
     if given == "train":
-        return train_texts(about, folder), "train"
+        try:
+            rows = read_job_rows(about, folder)
+        except SkipError as error:
+            raise SkipError(f"--vocabulary train: {error}; or give a file of texts") from error
+        return [row["texts"] for row in (*rows.train, *rows.select)], "train"
     file = Path(given)
     if is_table(file):
         return read_texts(file, about.text, DataConfig(drop_bad=True))[0], file.name
@@ -44,15 +48,6 @@ def vocabulary_texts(
         return [example_texts(about, each, n) for n, each in enumerate(examples, 1)], file.name
     except ExampleError as error:
         raise SkipError(f"line {error.number} of {where}: {error.why}") from error
-
-
-def train_texts(about: SkillRecord, folder: Path | None) -> list[list[str]]:
-    """The train rows of the task of the skill in ``folder``. Raises SkipError."""
-    try:
-        rows = read_job_rows(about, folder)
-    except SkipError as error:
-        raise SkipError(f"--vocabulary train: {error}; or give a file of texts") from error
-    return [row["texts"] for row in (*rows.train, *rows.select)]
 
 
 def cut_vocabulary(

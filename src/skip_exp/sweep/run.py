@@ -102,8 +102,8 @@ def announce(cfg: DictConfig) -> None:
     place = f"{number} of {total}" if total else str(number)
     began = start_of(folder)
     done = len(list_since(began, folder, results.FILE))
-    reuses = cfg.sweep.id and cfg.cache.dir and cfg.sweep.skip_done
-    if number == 1 and reuses and not is_search(hydra):  # a search has one folder
+    is_first = number == 1 and not is_search(hydra)  # a search has one folder
+    if is_first and cfg.sweep.id and cfg.cache.dir and cfg.sweep.skip_done:
         notes = Path(cfg.cache.dir) / "sweeps" / cfg.sweep.id.replace("/", "-")
         noted = notes.read_text().splitlines() if notes.is_file() else []
         earlier = [each for each in noted if each != str(folder) and Path(each).is_dir()]
