@@ -15,7 +15,7 @@ from tests.helpers.tiny import tiny_model
     [
         ("tune", "f1", [0.6, 0.8, 0.7, 0.65], 2),  # two standard errors of 0.8 on 16 rows are 0.2
         ("tune", "f1", [0.6, 0.8, 0.5, 0.65], 2),
-        ("tune", "f1", [0.8, 0.8, 0.5, 0.65], 0),  # never below the start
+        ("retune", "f1", [0.8, 0.8, 0.5, 0.65], 0),  # never below the start
         ("tune", "f1", [0.6, 0.8, 0.55, 0.58], 0),
         ("tune", "f1", [0.95, 0.6, 0.6, 0.6], -1),  # the state before training competes
         ("tune", "f1", [1.0, 0.9, 0.85, 0.9], 2),  # all right by luck is not all that counts

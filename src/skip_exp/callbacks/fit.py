@@ -138,7 +138,7 @@ class KeepLast(Callback):
 
     A slice of a few hundred rows cannot rank epochs: the one with the highest score is mostly the
     luckiest one, from a time when the learning rate was high. So the last epoch is kept, but none
-    whose score is two standard errors below the best one, or below the start.
+    whose score is two standard errors below the best one, or re-tuned and below its start.
 
     The trained parameters stay in memory: kilobytes of a prompt, or every weight of the layers. The
     state before the first epoch is epoch -1 (Lightning's sanity check scores the whole slice).
@@ -165,7 +165,10 @@ class KeepLast(Callback):
             self.start = score
         self.highest = max(self.highest, score)
         error = standard_error(self.highest, self.rows, self.metric)
-        if score >= max(self.start, self.highest - 2 * error):
+        least = self.highest - 2 * error
+        if self.phase == "retune":
+            least = max(least, self.start)
+        if score >= least:
             self.score = score
             self.epoch = -1 if trainer.sanity_checking else trainer.current_epoch
             self.state = trainable_state(pl_module.model)

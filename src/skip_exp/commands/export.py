@@ -12,7 +12,7 @@ onnx: model.onnx (input_ids, attention_mask and, for BERT, token_type_ids [batch
 [batch, labels]), config.json (the skill's description) and the tokenizer. The model is checked in
 onnxruntime before it appears. With --int8 its weights and activations are 8-bit integers. The
 command prints what that costs on the selection slice of the skill's job, and refuses a loss of more
-than half a point beyond a standard error. What `--within` has exported is copied and checked.
+than half a point beyond a standard error. What --within has exported is copied and checked.
 
 --vocabulary keeps the tokens that the task's train rows use, or those of the texts in FILE, which
 is read as predict --file reads it. Special tokens and single characters always stay. Answers to
