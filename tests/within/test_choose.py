@@ -85,13 +85,15 @@ def test_a_candidate_is_named_by_its_cut_and_form() -> None:
     assert Candidate(Cut(0.9, 3), "bf16", 1.0, 0.0, 1.0).name == "90 % cut, 3 layers, bf16"
 
 
-def test_the_table_has_the_references_and_the_neighbours_in_speed() -> None:
+def test_the_table_has_every_cut_that_was_trained() -> None:
     plain = Candidate(Cut(0.0), "fp32", 1.0, 0.0, 100.0)
     rounded = Candidate(Cut(0.0), "int8", 1.0, 0.0, 300.0)
-    cuts = [Candidate(Cut(0.9), "int8", 0.9, 0.0, speed) for speed in (200.0, 500.0, 600.0, 700.0)]
-    candidates = [plain, rounded, *cuts]
-    assert pick_shown(candidates, cuts[2]) == [plain, rounded, cuts[1], cuts[2], cuts[3]]
-    assert pick_shown(candidates, cuts[3]) == [plain, rounded, cuts[2], cuts[3]]
-    assert pick_shown(candidates, plain) == [plain, cuts[0], rounded]
+    cuts = [Candidate(Cut(0.9, n), "int8", 0.9, 0.0, 100.0 * n) for n in (2, 5, 6, 7)]
+    slow = Candidate(Cut(0.9, 7), "fp32", 0.9, 0.0, 250.0)
+    candidates = [plain, rounded, *cuts, slow]
+    ranked = [plain, cuts[0], rounded, *cuts[1:]]
+    for chosen in (plain, rounded, *cuts):
+        assert pick_shown(candidates, chosen) == ranked
+    assert pick_shown(candidates, slow) == [plain, cuts[0], slow, rounded, *cuts[1:]]
     assert find_references(candidates) == [plain, rounded]
     assert find_references([plain, *cuts]) == [plain]

@@ -132,14 +132,13 @@ def choose(candidates: Sequence[Candidate], least: float) -> Candidate:
 
 
 def pick_shown(candidates: Sequence[Candidate], chosen: Candidate) -> list[Candidate]:
-    """What stands beside the chosen one, the fastest last.
+    """What the table has, the fastest last: the chosen one, and every cut in its fastest form.
 
-    These are the uncut model as it was trained and in its fastest form, and what is next to the
-    chosen one in speed.
+    The uncut model also stands there as it was trained.
     """
     ranked = sorted(candidates, key=lambda each: each.speed)
-    place = ranked.index(chosen)
-    shown = [*ranked[max(0, place - 1) : place + 2], *find_references(candidates)]
+    fastest = {candidate.cut: candidate for candidate in ranked}
+    shown = [*fastest.values(), *find_references(candidates), chosen]
     return [each for each in ranked if each in shown]
 
 

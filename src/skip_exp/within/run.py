@@ -115,6 +115,7 @@ def find(cfg: Config, run_job: Callable[[Config], Result]) -> Classifier:
     form, names = FORMS[chosen.form], [each.name for each in pick_shown(candidates, chosen)]
     told = [
         *show.explain(frame, candidates, chosen, bound, len(select.labels)),
+        *show.explain_rows(frame, names, rows),
         *show.judge_baselines(frame, contended=contended),
         *show.next_steps(place, form.precision),
     ]
@@ -304,4 +305,8 @@ def weigh(cfg: Config, skill: Skill, result: Result) -> None:
         lines.append(show.Line(*made, is_chosen=is_final))
     frame = show.to_frame(lines, validation)
     names = [line.model for line in lines if line.candidate]
-    show.tell(frame, names, validation, show.judge_baselines(frame, contended=contended))
+    sentences = [
+        *show.judge_baselines(frame, contended=contended),
+        *show.explain_rows(frame, names, rows),
+    ]
+    show.tell(frame, names, validation, sentences)

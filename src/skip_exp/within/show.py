@@ -5,6 +5,7 @@ import logging
 import math
 import os
 import shlex
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,8 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 
+from skip_exp.data.rows import Rows, get_labels
+from skip_exp.errors import shown_names
 from skip_exp.forms.registry import FORMS
 from skip_exp.outcomes.scores import Labels, interval
 from skip_exp.report import tables
@@ -28,6 +31,9 @@ TF_IDF = "TF-IDF, logistic regression"
 HEAD = "linear head on frozen features"
 UNCUT = f"uncut, {REFERENCE}"  # a candidate's name
 MARKS = styles(FORMS) | {"": CONTROL}
+NAMED = 3  # classes that a sentence names
+NO_EVENT = 3.0  # what no row of n shows may still befall 3 / n of all texts (95 %)
+FEW = 300  # rows of a split: fewer may hide a loss of a point
 CSV, FIGURE = "frontier.csv", "frontier.png"
 
 
@@ -72,6 +78,7 @@ def to_frame(lines: Sequence[Line], validation: Split) -> pd.DataFrame:
             "select": line.select,
             "select_error": candidate.error if candidate else None,
             "validation": score,
+            "accuracy": float((line.predicted == validation.labels).mean()),
             "low": low,
             "high": high,
             "difference": score - best,
@@ -189,20 +196,51 @@ def explain(
         bound: a fraction.
         rows: of the selection slice.
     """
-    by_name = frame.set_index("model")
-    row, uncut = by_name.loc[chosen.name], by_name.loc[UNCUT]
+    row = frame.set_index("model").loc[chosen.name]
     references = [each for each in find_references(candidates) if each is not chosen]
     times = [f"{chosen.speed / each.speed:.1f} times uncut {each.form}" for each in references]
     speeds = [f"{row['ms']:.2f} ms for one text", f"{row['texts_per_s']:,.0f} texts a second"]
-    told = [
+    return [
         f"chosen: {chosen.name}: {', '.join([*times, *speeds])}",
         *explain_slice(candidates, chosen, bound, rows),
     ]
-    if references and row["mb"] > (smallest := by_name.loc[references[-1].name, "mb"]):
-        told.append(f"larger than uncut: {row['mb']:.1f} MB instead of {smallest:.1f}")
-    keys = ("difference", "difference_high", "difference_low")
-    scored, low, high = (tables.points(0.0 - uncut[key]) for key in keys)  # no -0.00
-    return [*told, f"on the validation split: {scored} points ({low} to {high}) from {UNCUT}"]
+
+
+def explain_rows(frame: pd.DataFrame, names: Sequence[str], rows: Rows) -> list[str]:
+    """What the rows show of the loss, and what they cannot.
+
+    Args:
+        frame: see :func:`to_frame`.
+        names: of the models that the table has.
+    """
+    sentences = []
+    by_name = frame.set_index("model")
+    if not by_name.loc[UNCUT, "chosen"]:
+        keys = ("difference", "difference_high", "difference_low")
+        scored, low, high = (tables.points(0.0 - by_name.loc[UNCUT, key]) for key in keys)
+        sentences.append(
+            f"on the validation split: {scored} points ({low} to {high}: 95 %) from {UNCUT}"
+        )
+    if rows.spec.metrics[0] != "accuracy":
+        shown = by_name.loc[[*by_name.index[by_name["ratio"].isna()], *names], "accuracy"]
+        scores = [f"{tables.percent(score)} {name}" for name, score in shown.items()]
+        sentences.append(f"accuracy: {'; '.join(scores)}")
+    counts = Counter(get_labels([*rows.train, *rows.select]))
+    single = [name for i, name in enumerate(rows.spec.labels) if counts[i] == 1]
+    if single:
+        sentences.append(f"a single train row: {shown_names(single, NAMED)}: nothing is learnt")
+    for part, name in ((rows.validation, "validation split"), (rows.select, "selection slice")):
+        seen = {*get_labels(part)}
+        missing = [label for i, label in enumerate(rows.spec.labels) if i not in seen]
+        if missing:
+            sentences.append(f"no row of the {name}: {shown_names(missing, NAMED)}: not scored")
+        if len(part) < FEW:
+            hidden = 100 * NO_EVENT / len(part)
+            sentences.append(
+                f"the {len(part)} rows of the {name} may not show a loss of {hidden:.1f} points "
+                "of accuracy"
+            )
+    return sentences
 
 
 def judge_baselines(frame: pd.DataFrame, *, contended: bool) -> list[str]:
