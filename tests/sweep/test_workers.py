@@ -1,10 +1,7 @@
 """What a worker of a parallel launcher takes of its machine: threads, one GPU, its folder."""
 
 import os
-import subprocess
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
@@ -94,36 +91,12 @@ def test_threads_are_the_cores_of_a_job(monkeypatch: pytest.MonkeyPatch) -> None
     assert os.environ["OMP_NUM_THREADS"] == "4"
 
 
-CLAIM = """
-import logging, os, sys
-logging.basicConfig(format="%(message)s")
-from skip_exp.sweep import run
-for _ in range(2):  # the second job of one worker
-    run.claim_gpu(run.visible_gpus(), int(sys.argv[1]))
-print(os.environ["CUDA_VISIBLE_DEVICES"], flush=True)
-sys.stdin.read()
-"""
-
-
-def test_workers_hold_their_gpus_until_they_end(tmp_path: Path) -> None:
+def test_workers_take_gpus_in_turn_and_keep_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     run.claim_gpu(["3"], 0)
     assert "CUDA_VISIBLE_DEVICES" not in os.environ  # a single GPU is nobody's
-    env = os.environ | {"CUDA_VISIBLE_DEVICES": "4,MIG-7/0", "XDG_CACHE_HOME": str(tmp_path)}
-    alive: list[subprocess.Popen[str]] = []
-
-    def start(job: int) -> str:
-        command = [sys.executable, "-c", CLAIM, str(job)]
-        pipes: Any = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
-        alive.append(subprocess.Popen(command, env=env, text=True, **pipes))
-        return alive[-1].stdout.readline().strip()  # type: ignore[union-attr]
-
-    try:
-        # The job's turn, the next free one, and its turn again once all are held.
-        assert [start(job) for job in (0, 2, 1)] == ["4", "MIG-7/0", "MIG-7/0"]
-        alive[0].kill()
-        alive[0].wait()
-        assert start(1) == "4"  # free again, however its worker ended
-    finally:
-        told = [worker.communicate()[1] for worker in alive]
-    assert [bool(text) for text in told] == [False, False, True, False]
-    assert "GPU MIG-7/0 is shared" in told[2]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,MIG-7/0")
+    run.claim_gpu(run.visible_gpus(), 3)
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "MIG-7/0"
+    run.claim_gpu(run.visible_gpus(), 4)  # the second job of one worker
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "MIG-7/0"

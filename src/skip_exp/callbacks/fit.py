@@ -165,10 +165,8 @@ class KeepLast(Callback):
             self.start = score
         self.highest = max(self.highest, score)
         error = standard_error(self.highest, self.rows, self.metric)
-        least = self.highest - 2 * error
-        if self.phase == "retune":
-            least = max(least, self.start)
-        if score >= least:
+        start = self.start if self.phase == "retune" else -math.inf
+        if score >= max(start, self.highest - 2 * error):
             self.score = score
             self.epoch = -1 if trainer.sanity_checking else trainer.current_epoch
             self.state = trainable_state(pl_module.model)

@@ -15,7 +15,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
@@ -30,15 +29,12 @@ from skip_exp.sweep.check import BASIC, list_jobs
 from skip_exp.sweep.finish import STARTED, SWEEP, list_since, start_of
 from skip_exp.sweep.search import is_search, name_command
 from skip_exp.utils import console, files
-from skip_exp.utils.files import machine_lock
 from skip_exp.utils.machine import list_gpus
 
 log = logging.getLogger(__name__)
 
 # Launchers whose workers run side by side on one machine and all see its GPUs.
 SIDE_BY_SIDE = ("JoblibLauncher", "LocalLauncher")
-
-_held: list[FileLock] = []  # released by the system when the process ends, however it ends
 
 
 def run_job(cfg: DictConfig) -> float | tuple[float, ...] | None:
@@ -190,25 +186,9 @@ def visible_gpus() -> list[str]:
 
 
 def claim_gpu(gpus: Sequence[str], job: int) -> None:
-    """Show this process one of several GPUs only: from the job's turn on, the first free one.
+    """Show this process one of several GPUs only, by the job's turn.
 
     A worker that runs several jobs keeps its GPU: after the first job it sees no other.
     """
-    if len(gpus) < 2:
-        return
-    start = job % len(gpus)
-    free = next((gpu for gpu in [*gpus[start:], *gpus[:start]] if _lock_gpu(gpu)), None)
-    os.environ["CUDA_VISIBLE_DEVICES"] = gpu = free or gpus[start]
-    if free is None:
-        log.warning("GPU %s is shared: other workers hold all %d GPUs", gpu, len(gpus))
-
-
-def _lock_gpu(gpu: str) -> bool:
-    """Hold a GPU until this process ends; return whether no other worker holds it."""
-    try:
-        lock = machine_lock(f"gpu-{gpu.replace('/', '-')}")
-        lock.acquire(blocking=False)
-    except (OSError, RuntimeError):  # filelock.Timeout, or no folder for locks
-        return False
-    _held.append(lock)
-    return True
+    if len(gpus) > 1:
+        os.environ["CUDA_VISIBLE_DEVICES"] = gpus[job % len(gpus)]
