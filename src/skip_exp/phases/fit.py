@@ -52,7 +52,7 @@ def tune(job: Job) -> tuple[Keyed[SoftPromptModel], str]:
     if entry.hit:
         curves, choice = entry.values["curves"], entry.values["choice"]
         replay(job.loggers, [*curves, mark_kept("tune", curves, choice["epoch"])])
-        log_choice("tune, from the cache", job.metric, len(curves), **choice)
+        log_choice("tune (cached)", job.metric, len(curves), **choice)
     return Keyed(entry.key, lambda: model, entry.keep), entry.found
 
 
@@ -222,12 +222,19 @@ def log_choice(
     Args:
         epoch: from 0; -1 is the state before training.
     """
-    scores = f"{metric} {100 * score:.1f} on the selection slice, {100 * start:.1f} before"
-    if epoch < 0:
-        log.info("%s: keeping its start, no epoch of %d is as good: %s", phase, epochs, scores)
-        return
-    noise = "" if score == highest else f"; the best, {100 * highest:.1f}, is within the noise"
-    log.info("%s: keeping epoch %d of %d: %s%s", phase, epoch + 1, epochs, scores, noise)
+    state = (
+        f"epoch {epoch + 1} of {epochs}" if epoch >= 0 else f"its start, above all {epochs} epochs"
+    )
+    noise = "" if score >= highest else f"; the best, {100 * highest:.1f}, is within the noise"
+    log.info(
+        "%s: keeping %s: %s %.1f on the selection slice, %.1f before%s",
+        phase,
+        state,
+        metric,
+        100 * score,
+        100 * start,
+        noise,
+    )
 
 
 def ask(

@@ -235,10 +235,9 @@ def explain_rows(frame: pd.DataFrame, names: Sequence[str], rows: Rows) -> list[
         if missing:
             sentences.append(f"no row of the {name}: {shown_names(missing, NAMED)}: not scored")
         if len(part) < FEW:
-            hidden = 100 * NO_EVENT / len(part)
             sentences.append(
-                f"the {len(part)} rows of the {name} may not show a loss of {hidden:.1f} points "
-                "of accuracy"
+                f"the {len(part)} rows of the {name} may not show a loss of "
+                f"{100 * NO_EVENT / len(part):.1f} points of accuracy"
             )
     return sentences
 
