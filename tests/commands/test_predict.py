@@ -231,6 +231,67 @@ def test_files_of_other_dialects(saved: Path, run: Run, tmp_path: Path) -> None:
         assert (ended.code, ended.answers, ended.err.count("\n")) == (2, [], 1)
 
 
+@pytest.mark.parametrize(
+    ("encoding", "mark", "options"),
+    [
+        ("utf-16-le", "\ufeff", []),
+        ("utf-16-be", "\ufeff", []),
+        ("utf-16-be", "\ufeff", ["data.encoding=latin-1"]),  # the mark says more
+        ("utf-16-le", "\ufeff", ["data.encoding=utf-16"]),
+        ("utf-16-le", "\ufeff", ["data.encoding=utf-16-le"]),
+        ("utf-16-le", "", ["data.encoding=utf-16"]),
+        ("utf-16-be", "", ["data.encoding=utf-16-be"]),
+        ("utf-32-le", "\ufeff", []),
+        ("utf-32-be", "\ufeff", ["data.encoding=utf-32"]),
+        ("utf-32-le", "", ["data.encoding=utf-32"]),
+        ("utf-8", "\ufeff", []),
+    ],
+)
+def test_lines_and_tables_are_decoded_before_they_are_split(
+    saved: Path, run: Run, tmp_path: Path, encoding: str, mark: str, options: list[str]
+) -> None:
+    """The middle text has a byte of a newline in a character of UTF-16."""
+    texts = ["na\u00efve", "\u0a0a \u010a\u0d0a warm", "dull"]
+    lines = tmp_path / "a.txt"
+    lines.write_bytes((mark + "".join(f"{text}\r\n" for text in texts)).encode(encoding))
+    table = tmp_path / "a.csv"
+    table.write_bytes((mark + "\r\n".join(["sentence", *texts])).encode(encoding))
+    expected = printed(Skill.load(saved).predict(texts))
+    ended = run(saved, "--file", lines, *options)
+    assert (ended.code, ended.answers) == (0, expected), ended.err
+    answers = [{"row": number} | answer for number, answer in enumerate(expected, 1)]
+    assert run(saved, "--file", table, *options).answers == answers
+    if not options:
+        assert run(saved, stdin=lines.read_bytes()).answers == expected
+
+
+@pytest.mark.parametrize(
+    ("content", "options", "line", "advice"),
+    [
+        ("dull\nna\u00efve\n".encode("latin-1"), [], 2, "data.encoding=latin-1"),
+        ("dull\nna\u00efve \u201ca\u201d\n".encode("cp1252"), [], 2, "data.encoding=NAME"),
+        ("dull\n\u6620\u753b\n".encode("shift-jis"), [], 2, "data.encoding=NAME"),
+        ("dull\nna\u00efve\n".encode("utf-16-le"), [], 1, "data.encoding=utf-16-le"),
+        ("dull\nna\u00efve\n".encode(), ["data.encoding=ascii"], 2, "data.encoding=NAME"),
+        ("dull\nwarm\n".encode("utf-16")[:-1], [], 2, "data.encoding=NAME"),
+        ("dull\nfilm\n".encode("utf-16-be") + b"\xd8\0\0a", ["data.encoding=utf-16-be"], 3, "NAME"),
+    ],
+)
+def test_another_encoding_is_advised_where_it_can_be_right(
+    saved: Path,
+    run: Run,
+    tmp_path: Path,
+    content: bytes,
+    options: list[str],
+    line: int,
+    advice: str,
+) -> None:
+    (tmp_path / "a.txt").write_bytes(content)
+    ended = run(saved, "--file", tmp_path / "a.txt", *options)
+    assert (ended.code, ended.answers, ended.err.count("\n")) == (2, [], 1)
+    assert f"line {line} of " in ended.err and advice in ended.err
+
+
 def test_a_terminal_without_utf_8_gets_escapes(monkeypatch: pytest.MonkeyPatch) -> None:
     for encoding, shown in (
         ("ascii", r'{"label": "gr\u00f6\u00dfer"}'),

@@ -53,7 +53,7 @@ BAD: dict[str, tuple[str, bytes, str]] = {  # file, content, and where or what i
     "half of a UTF-16 character": (
         "t.jsonl",
         b"\xff\xfe" + jsonl().decode().encode("utf-16-le") + b"\n",
-        "line 20 is not UTF-16",
+        "line 20 of FILE is not UTF-16",
     ),
     "unknown name": ("t.csv", csv("a,no", "b,maybe"), "row 2: label 'maybe'"),
     "below zero": ("t.jsonl", jsonl('{"s": "a", "label": -1}'), "row 1: label -1"),

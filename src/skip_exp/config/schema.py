@@ -119,7 +119,7 @@ class DataConfig:
         "Character between the columns of a CSV file, such as `;` or `\\t`; null: a tab in a .tsv, "
         "else comma, semicolon or tab, as the header line has them.",
     )
-    encoding: str = key("utf-8", "Encoding of text files; UTF-16 is also known by its mark.")
+    encoding: str = key("utf-8", "Encoding of text files; a mark, as UTF-16 has it, counts more.")
 
     def __post_init__(self) -> None:
         one_of("data.source", self.source, ("auto", "local", "hub", "embedded"))

@@ -14,6 +14,7 @@ import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,14 @@ FIX = "data.drop_bad=true leaves them out"
 _TOLD = 5  # reasons that a message names, and bad rows of each
 _LONG = 500  # characters of a parser's message
 _SEPARATORS = (",", ";", "\t")
+_MARKS = {  # UTF-32 before UTF-16, whose mark is the beginning of its own
+    codecs.BOM_UTF8: "utf-8-sig",
+    codecs.BOM_UTF32_LE: "utf-32",
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
+_UNMARKED = {"utf-16": "utf-16-le", "utf-32": "utf-32-le"}
 
 Cells = dict[str, Any]  # of a row, by column; an empty one is None
 
@@ -182,16 +191,45 @@ def _read_text(path: Path, encoding: str) -> str:
     data = path.read_bytes()
     if path.suffix.lower() == ".gz":
         data = gzip.decompress(data)
-    if encoding == "utf-8" and data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        encoding = "utf-16"
-    try:
-        return data.decode(encoding).removeprefix("\ufeff")  # the mark of UTF-8
-    except UnicodeDecodeError as error:
-        line = data[: error.start].decode(encoding, "ignore").count("\n") + 1
-        raise ValueError(
-            f"line {line} is not {encoding.upper()} text; "
-            "give its encoding, such as data.encoding=latin-1"
-        ) from error
+    return "\n".join(decode_lines([data], str(path), encoding))
+
+
+def decode_lines(blocks: Iterable[bytes], where: str, encoding: str) -> Iterator[str]:
+    """The lines of a text; joined by a newline, they are the text.
+
+    Bytes are decoded before they are split: in UTF-16 the byte of a newline is half a character.
+
+    Args:
+        blocks: of bytes; the first has the mark of UTF-8, UTF-16 or UTF-32, if there is one.
+        where: they come from, for messages.
+        encoding: of a text without a mark.
+
+    Raises:
+        DataError: bytes that are no text in this encoding. The lines before theirs are given.
+    """
+    blocks = iter(blocks)
+    first = next(blocks, b"")
+    encoding = _UNMARKED.get(codecs.lookup(encoding).name, encoding)
+    encoding = next((name for mark, name in _MARKS.items() if first.startswith(mark)), encoding)
+    decoder = codecs.getincrementaldecoder(encoding)()
+    number = 1
+    rest = ""
+    for block in chain([first], blocks, [b""]):
+        try:
+            rest += decoder.decode(block, final=not block)
+        except UnicodeDecodeError as error:
+            line = number + error.object[: error.start].count(b"\n")
+            # Any bytes are Latin-1, but few other encodings are without its control characters.
+            is_latin = "".join(error.object.decode("latin-1").split()).isprintable()
+            name = "latin-1" if is_latin and encoding == "utf-8" else "NAME"
+            raise DataError(
+                f"line {line} of {where} is not {encoding.upper()} text; "
+                f"give the encoding of the file: data.encoding={name}"
+            ) from error
+        *lines, rest = rest.split("\n")
+        number += len(lines)
+        yield from lines
+    yield rest
 
 
 def check_columns(names: Sequence[str], wanted: Sequence[str], where: str) -> None:

@@ -8,7 +8,7 @@ from typing import IO, Any
 
 from skip_exp.config.schema import DataConfig
 from skip_exp.data.given import build_all, columns_of
-from skip_exp.data.read import SUFFIXES, read_table
+from skip_exp.data.read import SUFFIXES, decode_lines, read_table
 from skip_exp.errors import SkipError
 from skip_exp.utils.files import find_suffix
 
@@ -58,8 +58,11 @@ def _close_after(file: IO[bytes]) -> Iterator[bytes]:
         yield from file
 
 
-def parse_lines(lines: Iterable[bytes], where: str, encoding: str = "utf-8") -> Iterator[Any]:
+def parse_lines(blocks: Iterable[bytes], where: str, encoding: str = "utf-8") -> Iterator[Any]:
     """One example a line; JSON objects where the first line is one, else texts separated by TABs.
+
+    Args:
+        blocks: the bytes of the lines, as :func:`decode_lines` takes them.
 
     Raises:
         SkipError: a line that is no text in ``encoding``, or broken JSON, or empty with others
@@ -67,15 +70,10 @@ def parse_lines(lines: Iterable[bytes], where: str, encoding: str = "utf-8") -> 
     """
     as_json = False
     empty = 0  # the first line of those without a text that came last
-    for number, line in enumerate(lines, 1):
-        try:
-            text = line.decode(encoding)
-        except UnicodeDecodeError as error:
-            what = f"is not {encoding.upper()} text; give --file and data.encoding=latin-1"
-            raise SkipError(f"line {number} of {where} {what}") from error
-        if number == 1:
-            text = text.removeprefix("\ufeff")  # the mark of UTF-8
-        text = text.removesuffix("\n").removesuffix("\r")
+    for number, line in enumerate(decode_lines(blocks, where, encoding), 1):
+        text = line.removesuffix("\r")
+        if "\0" in text:  # as English in UTF-16 has; it is UTF-8, too
+            raise SkipError(f"line {number} of {where} is no text; is it data.encoding=utf-16-le?")
         if not text.strip():
             empty = empty or number
             continue
