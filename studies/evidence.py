@@ -115,7 +115,7 @@ def read_recipe(name: str) -> dict[str, Any]:
     """The settings of a job that make its recipe, not how much is to be cut."""
     asked = ["+task=sst2", f"experiment={name}"]
     found = asdict(job_config(compose.compose_config("config", asked)))
-    for goal in ("ratio", "target_speedup", "within"):
+    for goal in ("ratio", "within"):
         del found["prune"][goal]
     return {group: found[group] for group in GROUPS}
 

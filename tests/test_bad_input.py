@@ -34,7 +34,7 @@ WRONG = {  # command: what its line has to name
     "+task=rte seed=1.5": "seed",
     "+task=rte data.dir={a:1}": "data.dir",
     "+task=rte prune.ratio=0.3,-0.1 -m": "prune.ratio",
-    "+task=rte prune.target_speedup=4 prune.ratio=0.9": "prune.target_speedup=4.0 prune.ratio=0.9",
+    "+task=rte prune.within=4 prune.ratio=0.9": "prune.within=4.0 prune.ratio=0.9",
     "+task=rte prune.within=1 prune.ratio=0.9": "prune.within=1.0 prune.ratio=0.9",
     "+task=rte prune.ratio=auto": "prune.ratio auto",
     "+task=rte +tune.rank.x=1": "tune.rank",

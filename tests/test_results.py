@@ -125,7 +125,6 @@ def test_flatten():
         metric=MainScores(name="f1", final=0.5),
         metrics={"extra": {"mm": {"f1": {"dense": 0.1}}}},
         keep_sizes={"encoder.0.ffn": [8, 16]},
-        probes={"0.5": 1.5},
         config={"seed": 1},
         path="x",
     )
@@ -140,7 +139,6 @@ def test_flatten():
         "metrics/extra/mm/f1/dense": 0.1,
         "keep_sizes/encoder.0.ffn/kept": 8,
         "keep_sizes/encoder.0.ffn/of": 16,
-        "probes/0.5": 1.5,
     }
 
 

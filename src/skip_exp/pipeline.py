@@ -15,7 +15,7 @@ from skip_exp.phases.fit import retune, tune
 from skip_exp.phases.job import Job
 from skip_exp.phases.measure import benchmark, test
 from skip_exp.phases.prepare import prepare
-from skip_exp.phases.prune import attribute, log_reached, prune, search
+from skip_exp.phases.prune import attribute, log_reached, prune
 from skip_exp.results import Result
 from skip_exp.utils import files
 from skip_exp.utils.console import interrupts
@@ -71,11 +71,10 @@ def write_config(cfg: Config, key: str) -> None:
 def phases(cfg: Config) -> list[str]:
     """The phases that a job works through, in order."""
     left_out = {
-        "search": cfg.prune.given_ratio is not None,
         "retune": not cfg.retune.enabled,
         "benchmark": not cfg.benchmark.enabled,
     }
-    every = ("tune", "attribute", "search", "prune", "retune", "test", "benchmark")
+    every = ("tune", "attribute", "prune", "retune", "test", "benchmark")
     return [phase for phase in every if not left_out.get(phase)]
 
 
@@ -86,21 +85,18 @@ def run_phases(job: Job, clock: Clock) -> Entry:
         dense, result.cache["tune"] = tune(job)
     with clock("attribute"):
         relevance, result.cache["attribution"] = attribute(job, dense)
-    ratio, is_quiet = settings.given_ratio, True
-    if ratio is None:
-        with clock("search"):
-            ratio, result.probes, is_quiet = search(job, dense, relevance)
     with clock("prune"):
         pruned, keep = prune(
-            job.trainer, dense.value, relevance.value, settings, ratio, job.seed("prune")
+            job.trainer, dense.value, relevance.value, settings, settings.ratio, job.seed("prune")
         )
-        log_reached(dense.value, pruned, keep, ratio)
+        log_reached(dense.value, pruned, keep, settings.ratio)
     with clock("retune"):
         final, epochs = retune(job, dense, pruned, job.loggers)
     with clock("test"):
         scored = test(job, dense, pruned, final)
         add_scores(job, result, scored)
-    result.ratio, result.epochs = ratio, epochs
+    result.ratio = settings.ratio
+    result.epochs = epochs
     return finish(
         job,
         result,
@@ -108,5 +104,5 @@ def run_phases(job: Job, clock: Clock) -> Entry:
         final=final,
         keep=keep,
         scored=scored,
-        is_lasting=relevance.keep and is_quiet,
+        is_lasting=relevance.keep,
     )

@@ -147,7 +147,6 @@ class Result(Part):
     metrics: dict[str, Any] = {}  # {metric: Scores}; extra: {split: {metric: Scores}}
     select: Scores = Scores()  # the main metric on the selection slice
     calibration: Calibration = Calibration()
-    probes: dict[str, float] = {}  # of a search: {ratio: speed-up}
     params: Params = Params()
     flops: Flops = Flops()
     keep_sizes: dict[str, list[int]] = {}  # {site: [kept, of]}

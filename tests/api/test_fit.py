@@ -346,7 +346,7 @@ def test_overrides_are_checked_as_on_the_command_line(toy: Path, tmp_path: Path)
     doors: dict[str, Any] = {
         "hydra.run.dir": {"overrides": ["hydra.run.dir=x"]},
         "^overrides: ": {"overrides": "tune.epochs=3"},
-        "^prune.target_speedup=": {"ratio": 0.9, "overrides": ["prune.target_speedup=4"]},
+        "^prune.within=": {"ratio": 0.9, "overrides": ["prune.within=4"]},
         "^prune.ratio=2": {"ratio": 2},
     }
     for key, given in doors.items():

@@ -113,7 +113,7 @@ def test_every_sweep_composes(sweep: Path) -> None:
 
 ABSENT = {  # what a job may do without; nothing else is null
     *("task.start", "tune.start"),
-    *("prune.target_speedup", "prune.within", "prune.layers"),
+    *("prune.within", "prune.layers"),
     *("data.dir", "data.train_rows", "data.sep", "task.group", "sweep.id"),
     *("logger.project", "logger.entity", "logger.group", "logger.notes"),
 }
@@ -208,7 +208,6 @@ def test_the_schema_knows_the_names_of_the_registries() -> None:
     [
         ({"ratio": 0}, 0.0, "0"),
         ({"ratio": 0.1 + 0.2}, 0.3, "0.3"),
-        ({"target_speedup": 2.0}, None, "2x"),
         ({"within": 1.0}, None, "within1"),
         ({"ratio": 0.9, "layers": 3}, 0.9, "0.9-3layers"),
         ({"within": 1.0, "layers": 3}, None, "within1-3layers"),
@@ -224,13 +223,13 @@ def test_what_prune_asks_for_is_one_goal(
 @pytest.mark.parametrize(
     ("given", "refused"),
     [
-        (["prune.target_speedup=4", "prune.ratio=0.9"], "prune.target_speedup=4.0: "),
+        (["prune.within=4", "prune.ratio=0.9"], "prune.within=4.0: "),
         (["prune.within=1", "prune.ratio=0.9"], "prune.within=1.0: "),
         (["retune.copies=2", "retune.distill=0"], "retune.copies=2: "),
         (["retune.copies=2", "retune.enabled=false"], "retune.copies=2: "),
         (["retune.copies=0", "retune.distill=0"], None),
         (["retune.enabled=false"], None),  # copies by default are no mistake
-        (["prune.target_speedup=null", "prune.within=null", "prune.ratio=0.9"], None),
+        (["prune.within=null", "prune.ratio=0.9"], None),
     ],
 )
 def test_a_value_of_the_command_that_would_be_ignored_is_refused(
@@ -253,11 +252,9 @@ prune.sites=[mlp]
 prune.allocation=best
 prune.round_to=0
 prune.layers=0
-prune.target_speedup=0.5
 prune.within=-1
 prune.within=nan
 prune.within=101
-prune.within=1 prune.target_speedup=2
 tune.epochs=0
 tune.min_steps=-1
 tune.batch=-8

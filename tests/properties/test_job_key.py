@@ -75,7 +75,6 @@ def describe_changes(root: Path) -> dict[str, Values]:
         "tune.train": "prompt",
         "retune.train": "prompt",
         "attribution.options": {"tokens": "max"},
-        "prune.target_speedup": 2.0,
         "prune.within": 1.0,
         "prune.fastest": "batches",
         "prune.sites": ["ffn"],
@@ -177,21 +176,9 @@ def test_of_a_start_its_content_counts(base: tuple[Config, dict[str, Values]]) -
     assert len({job.key, here.key, edited.key}) == 3
 
 
-@pytest.mark.parametrize("name", [name for name in LEAVES if name.startswith("benchmark.")])
-def test_a_timing_counts_where_it_decides(
-    name: str, base: tuple[Config, dict[str, Values]]
-) -> None:
-    cfg = changed(base[0], {"prune.target_speedup": 2.0})
-    assert prepare(changed(cfg, base[1][name])).key != prepare(cfg).key
-
-
 def list_counting(cfg: Config) -> str:
     """The values of all keys that count, as one text."""
-    timed = cfg.prune.target_speedup is not None
-    names = [
-        name for name in LEAVES if name not in HARMLESS or (timed and name.startswith("benchmark."))
-    ]
-    return repr([attrgetter(name)(cfg) for name in names])
+    return repr([attrgetter(name)(cfg) for name in LEAVES if name not in HARMLESS])
 
 
 @given(names=st.lists(st.sampled_from([n for n in LEAVES if n != "tune.start"]), max_size=4))

@@ -144,7 +144,7 @@ def test_front():
 
 def searched(ratio, seed=1, task="sst2", **goal):
     """The result of a job that searched for its ratio."""
-    asked = {"ratio": 0.5, "within": None, "target_speedup": None, "sites": ["ffn"]} | goal
+    asked = {"ratio": 0.5, "within": None, "sites": ["ffn"]} | goal
     config = {"task": {"name": task}, "tune": {"lr": 0.005}, "prune": asked, "seed": seed}
     return result(task, ratio=ratio, seed=seed, config=config)
 

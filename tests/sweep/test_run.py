@@ -100,9 +100,9 @@ def test_a_job_shows_its_row_and_where_it_lies(cli: Cli, tmp_path: Path) -> None
     assert ended.code == 0
     folder = Path(ended.jobs[0].output_dir)
     assert re.fullmatch(r"[\d-]+-rte-minilm-0.3-7", folder.name)
-    faster = cli("+task=rte", "prune.target_speedup=2,2.5", "-m")
-    names = [Path(job.output_dir).name for job in faster.jobs]
-    assert names == ["0-rte-minilm-2x-1", "1-rte-minilm-2.5x-1"]
+    several = cli("+task=rte", "prune.ratio=0.2,0.25", "-m")
+    names = [Path(job.output_dir).name for job in several.jobs]
+    assert names == ["0-rte-minilm-0.2-1", "1-rte-minilm-0.25-1"]
     assert f"results: {folder.relative_to(tmp_path)}\n" in ended.out
 
 

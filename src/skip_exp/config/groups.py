@@ -231,7 +231,6 @@ MISSED = 0.02  # a job that ends further from its ratio warns; in block paramete
 @dataclass
 class PruneConfig:
     ratio: float = key(0.5, "Fraction of the block parameters to remove.")
-    target_speedup: float | None = key(None, "Instead of a ratio: prune until this much faster.")
     within: float | None = key(
         None, "Instead of a ratio: find the fastest model that loses at most so many points."
     )
@@ -248,23 +247,14 @@ class PruneConfig:
     @property
     def given_ratio(self) -> float | None:
         """The fraction to remove; None where a job finds its own."""
-        is_sought = self.within is not None or self.target_speedup is not None
-        return None if is_sought else self.ratio
+        return None if self.within is not None else self.ratio
 
     def __post_init__(self) -> None:
-        speedup, within = self.target_speedup, self.within
+        within = self.within
         self.ratio = round(self.ratio, DIGITS)
         require(0 <= self.ratio < 1, "prune.ratio", self.ratio, "must be in [0, 1)")
-        if speedup is not None:
-            require(1 <= speedup < math.inf, "prune.target_speedup", speedup, "must be at least 1")
         if within is not None:
             require(0 <= within <= 100, "prune.within", within, "must be 0 to 100 points")
-            require(
-                speedup is None,
-                "prune.within",
-                within,
-                "excludes prune.target_speedup; leave one of them out",
-            )
         one_of("prune.fastest", self.fastest, FASTEST)
         positive("prune", self, round_to=10**6)
         if self.layers is not None:
@@ -281,12 +271,12 @@ class PruneConfig:
 
 
 def name_goal(prune: Mapping[str, Any]) -> str:
-    """``0.5``, ``2x``, ``within1`` or ``0.9-3layers``: the goal in names of folders.
+    """``0.5``, ``within1`` or ``0.9-3layers``: the goal in names of folders.
 
     The settings are not yet checked.
     """
-    kind = next(k for k in ("within", "target_speedup", "ratio") if prune.get(k) is not None)
+    kind = "ratio" if prune.get("within") is None else "within"
     value = f"{prune[kind]:g}" if isinstance(prune[kind], float) else prune[kind]
-    goal = {"within": f"within{value}", "target_speedup": f"{value}x", "ratio": f"{value}"}[kind]
+    goal = f"within{value}" if kind == "within" else f"{value}"
     layers = prune.get("layers")
     return goal if layers is None else f"{goal}-{layers}layers"

@@ -31,14 +31,13 @@ def check_given(cfg: Config, overrides: Iterable[str]) -> None:
     """Raise ConfigError where a value of the command would be ignored."""
     given = values_of(overrides)
     ratio, copies = given.get("prune.ratio"), given.get("retune.copies", "0")
-    for name in ("target_speedup", "within"):
-        goal = getattr(cfg.prune, name)
-        require(
-            goal is None or ratio is None,
-            f"prune.{name}",
-            goal,
-            f"excludes prune.ratio={ratio}; leave one of them out",
-        )
+    within = cfg.prune.within
+    require(
+        within is None or ratio is None,
+        "prune.within",
+        within,
+        f"excludes prune.ratio={ratio}; leave one of them out",
+    )
     require(
         copies == "0" or (cfg.retune.enabled and cfg.retune.distill > 0),
         "retune.copies",

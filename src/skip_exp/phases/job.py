@@ -21,7 +21,6 @@ from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.phases.build import Start, build_model, phase_seed
 from skip_exp.skill.record import VERSION
 from skip_exp.training.trainer import root_device
-from skip_exp.utils.timing import describe_place
 
 if TYPE_CHECKING:  # it brings pruning, whose edits make no dense model stale
     from skip_exp.callbacks.between import Method
@@ -89,8 +88,6 @@ class Job:
             "code": [job_code(), parts_code(*(part for part in parts(cfg).values() if part))],
             "skill": VERSION,  # a job holds the files of one
         }
-        if cfg.prune.target_speedup is not None:  # a timing decides what is pruned
-            identity["timing"] = [asdict(cfg.benchmark), describe_place(self.device)]
         return digest(identity)[:16]
 
     @property

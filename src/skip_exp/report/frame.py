@@ -76,7 +76,7 @@ NOT_COMPARED = {
 }
 NOT_COMPARED_GROUPS = ("logger.", "cache.", "sweep.", "task.hub.", "task.files.")
 # Where one of these is set, each job searched for its ratio.
-GOALS = [f"{PREFIX}prune.{goal}" for goal in ("within", "target_speedup")]
+GOALS = [f"{PREFIX}prune.within"]
 # Named wherever they are set, even where the other results lack the key.
 NAMED = [*GOALS, f"{PREFIX}prune.layers", f"{PREFIX}data.train_rows"]
 

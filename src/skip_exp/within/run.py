@@ -53,7 +53,7 @@ DEEPEST = 0.9  # before, it is tried in half of the layers, which is 1.3 times a
 JOBS = "jobs"  # folder of the jobs, by cut
 CHOSEN = "chosen"  # folder of the model that is chosen
 KERNELS = "ONEDNN_PRIMITIVE_CACHE_CAPACITY"
-OF_ONE_RUN = ("calibration", "cache", "probes", "seconds")  # fields of a single job alone
+OF_ONE_RUN = ("calibration", "cache", "seconds")  # fields of a single job alone
 
 
 def find(cfg: Config, run_job: Callable[[Config], Result]) -> Classifier:
