@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
@@ -186,7 +187,23 @@ def cut_slice(spec: TaskConfig, splits: Splits) -> tuple[list[Row], list[Row]]:
         train, select = _divide(train, {*chosen})
         if not select and len(train) >= SELECT_EVERY:
             raise DataError(f"task {spec.name}: {NOT_APART}: give task.files.{SELECT}")
+    _warn_of_rare(spec, train, select)
     return train, select
+
+
+def _warn_of_rare(spec: TaskConfig, train: list[Row], select: list[Row]) -> None:
+    """Name the labels of a single row, and those that the selection slice does not see."""
+    counts, seen = Counter(list_labels([*train, *select])), {*list_labels(select)}
+    single = [spec.labels[i] for i in sorted(counts) if counts[i] == 1]
+    unseen = [spec.labels[i] for i in sorted(counts) if counts[i] > 1 and i not in seen]
+    if single:
+        log.warning("data: labels of a single train row: %s", shown_names(single, _MOST))
+    if len({*get_labels(select)}) == 1:
+        name = spec.outcome.name(select[0]["label"], spec.labels)
+        log.warning("data: every row of the selection slice has the label %r: it says little", name)
+    elif unseen:
+        names = shown_names(unseen, _MOST)
+        log.warning("data: labels that no row of the selection slice has: %s", names)
 
 
 def _divide(rows: list[Row], chosen: set[int]) -> tuple[list[Row], list[Row]]:
