@@ -227,8 +227,8 @@ ALL = {*TRAINING, "fisher", "int8"}
         ("callbacks/fit.py", TRAINING),
         ("phases/prune.py", {"attribute", "job"}),
         ("pruning/allocate.py", {"attribute", "job"}),
-        ("skill/ranges.py", {"attribute", "job", "int8"}),  # a job stores them
-        ("skill/export/onnx/trace.py", {"attribute", "job", "int8"}),
+        ("skill/ranges.py", {"job", "int8"}),  # a job stores them
+        ("skill/export/onnx/trace.py", {"job", "int8"}),
         ("attribution/fisher.py", {"fisher"}),
         ("attribution/observe.py", {"fisher"}),
         ("attribution/taylor.py", set()),
