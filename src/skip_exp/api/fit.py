@@ -58,8 +58,8 @@ def fit(
             ``data`` is set apart, stratified.
         ratio: fraction of the block parameters to remove; None: 0.5. At 0 nothing is tuned again.
         within: instead of a ratio: find the fastest model that loses at most so many points to the
-            uncut one on the selection slice, 1.5 standard errors included. Several cuts are tried,
-            each in every form.
+            uncut one, by the 90 % limit on the selection slice. Several cuts are tried, each in
+            every form.
         backbone: a choice of ``conf/backbone``; None: that of the experiment, else ``minilm``.
         output: folder of results, of the cache and of rows that are no file yet.
         overrides: further settings, as on the command line: ``["tune.epochs=4"]``. Those of

@@ -26,7 +26,7 @@ from skip_exp.commands.line import add_folders, one_line_errors, parser
 from skip_exp.config.compose import choices
 from skip_exp.config.together import values_of
 from skip_exp.errors import SkipError
-from skip_exp.outcomes.scores import DRAWS, Labels, score
+from skip_exp.outcomes.scores import DRAWS, interval, resample
 from skip_exp.report import frame
 from skip_exp.report.cells import SEARCHED, ratio_text
 from skip_exp.report.frame import PREFIX, name_values
@@ -246,22 +246,9 @@ def bootstrap_rows(pairs: pd.DataFrame) -> tuple[float, float, float] | None:
         return None
     answers, metric = [each["predicted"].to_numpy() for each in found], pairs["metric"].iloc[0]
     classes = 1 + max(int(each.max()) for each in (true, *answers))
-
-    def subtract(true: Labels, *answers: Labels) -> float:
-        scores = [score(metric, each, true, classes) for each in answers]
-        return float(np.mean(scores[len(pairs) :]) - np.mean(scores[: len(pairs)]))
-
-    resampled = scipy.stats.bootstrap(
-        (true, *answers),
-        subtract,
-        vectorized=False,
-        paired=True,
-        method="percentile",
-        n_resamples=DRAWS,
-        rng=0,
-    )
-    low, high = resampled.confidence_interval
-    return float(low), float(high), np.nan
+    draws = resample(metric, answers, true, classes)
+    low, high = interval(draws[len(pairs) :].mean(0) - draws[: len(pairs)].mean(0))
+    return low, high, np.nan
 
 
 def _read_answers(path: str) -> pd.DataFrame | None:

@@ -1,11 +1,13 @@
 """Which model is the fastest within a bound: pure functions of answers and speeds."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import betaincinv
 
 from skip_exp.data.batches import Row
 from skip_exp.data.rows import Rows, get_labels, get_texts
@@ -14,8 +16,7 @@ from skip_exp.outcomes.scores import Labels, resample, score
 REFERENCE = "fp32"  # form of the uncut model that others are compared with
 TIE = 0.05  # a better candidate may be so much slower than the fastest
 ROUNDING = 1e-9  # of a score
-# Standard errors: with so many, nine of ten choices keep their bound on other rows (studies.bound).
-MARGIN = 1.5
+LEVEL = 0.9  # of the one-sided limit of a loss (studies.bound)
 
 
 @dataclass(frozen=True)
@@ -81,14 +82,14 @@ class Candidate:
     Attributes:
         form: its name, see :mod:`skip_exp.forms`.
         select: score on the selection slice.
-        error: standard error of its difference to the uncut model there.
+        limit: of its loss to the uncut model, see :func:`judge`.
         speed: texts a second, one by one or in batches.
     """
 
     cut: Cut
     form: str
     select: float
-    error: float
+    limit: float
     speed: float
 
     @property
@@ -96,36 +97,62 @@ class Candidate:
         """``uncut, int8`` or ``90 % cut, 3 layers, int8``."""
         return f"{self.cut}, {self.form}"
 
-    @property
-    def least(self) -> float:
-        """The score that it has, or more, on nine of ten slices like this one."""
-        return self.select - MARGIN * self.error + ROUNDING
-
 
 def judge(
     models: Sequence[tuple[Cut, str]], predictions: Sequence[Labels], select: Split
 ) -> list[Candidate]:
     """Candidates without a speed, from cut, form and classes on the slice; the first is uncut.
 
-    Another form of the uncut model has no error: a few rows say less of rounding than that it
-    hardly changes answers. Else it is that of one row at least: where two models answer alike,
-    nothing varies, but other rows may.
+    A cut's limit is :func:`limit_loss`. Another form of the uncut model has its loss on the slice:
+    a few rows say less of rounding than that it hardly changes answers.
     """
     candidates = []
-    draws = select.resample(predictions)
-    for (cut, form), predicted, of_model in zip(models, predictions, draws, strict=True):
-        error = max(float((draws[0] - of_model).std()), 1 / len(select.labels))
+    for (cut, form), predicted in zip(models, predictions, strict=True):
         score = select.score(predicted)
-        candidates.append(Candidate(cut, form, score, error if cut.ratio > 0 else 0.0, 0.0))
+        limit = select.score(predictions[0]) - score
+        if cut.ratio > 0:
+            limit = limit_loss(predictions[0], predicted, select)
+        candidates.append(Candidate(cut, form, score, limit, 0.0))
     return candidates
 
 
-def choose(candidates: Sequence[Candidate], least: float) -> Candidate:
-    """The fastest candidate that is above ``least`` by its margin; of near ones the best.
+def limit_share(count: int, rows: int) -> float:
+    """Clopper-Pearson's one-sided upper limit of a share that ``count`` of ``rows`` show.
 
-    The uncut model has no error, so that it always fits.
+    Example:
+        >>> limit_share(0, 80)  # nothing seen: 1 - 0.1 ** (1 / 80)
+        0.02837...
     """
-    fitting = [each for each in candidates if each.least >= least]
+    return float(betaincinv(count + 1, rows - count, LEVEL)) if count < rows else 1.0
+
+
+def limit_loss(uncut: Labels, predicted: Labels, select: Split) -> float:
+    """The most that a model loses to the uncut one, on nine of ten slices like this one.
+
+    In accuracy it follows from the rows that one of both models alone answers rightly: exact limits
+    of both shares, joined as those of independent ones (MOVER). In another metric a row is worth
+    as much more as the bootstrap shows, and never less.
+    """
+    rows = len(select.labels)
+    change = (predicted == select.labels) - (uncut == select.labels).astype(int)
+    lost = int((change < 0).sum())
+    gained = int((change > 0).sum())
+    above = limit_share(lost, rows) - lost / rows
+    below = limit_share(rows - gained, rows) - (rows - gained) / rows
+    worth = 1.0
+    if select.metric != "accuracy":
+        draws = select.resample([uncut, predicted])
+        error = float((draws[0] - draws[1]).std())
+        worth = max(worth, error * rows / math.sqrt(max(lost + gained, 1)))
+    return select.score(uncut) - select.score(predicted) + worth * math.hypot(above, below)
+
+
+def choose(candidates: Sequence[Candidate], bound: float) -> Candidate:
+    """The fastest candidate whose limit is within ``bound``; of near ones the best.
+
+    The uncut model loses nothing, so that it always fits.
+    """
+    fitting = [each for each in candidates if each.limit <= bound + ROUNDING]
     fastest = max(each.speed for each in fitting)
     near = [each for each in fitting if each.speed >= (1 - TIE) * fastest]
     return max(near, key=lambda each: (each.select, each.speed))

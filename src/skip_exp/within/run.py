@@ -34,7 +34,6 @@ from skip_exp.utils import console, timing
 from skip_exp.within import show
 from skip_exp.within.baselines import describe_baselines, fit_baselines
 from skip_exp.within.choose import (
-    MARGIN,
     REFERENCE,
     Candidate,
     Cut,
@@ -42,6 +41,7 @@ from skip_exp.within.choose import (
     Split,
     choose,
     judge,
+    limit_share,
     pick_shown,
 )
 from skip_exp.within.measure import Place, measure, name_cut, predict, save_all, time_beside
@@ -59,8 +59,8 @@ OF_ONE_RUN = ("calibration", "cache", "seconds")  # fields of a single job alone
 def find(cfg: Config, run_job: Callable[[Config], Result]) -> Classifier:
     """The fastest model that loses at most ``prune.within`` points to the uncut one.
 
-    The loss on the selection slice and 1.5 standard errors together must stay within them. By
-    ``prune.fastest`` the time of one text counts, or batches. The folder ``cfg.output_dir`` then
+    The 90 % limit of its loss, by the selection slice, must stay within them. By ``prune.fastest``
+    the time of one text counts, or batches. The folder ``cfg.output_dir`` then
     holds ``chosen/``, ``frontier.csv``, ``frontier.png`` and ``result.json``.
 
     Args:
@@ -87,7 +87,7 @@ def find(cfg: Config, run_job: Callable[[Config], Result]) -> Classifier:
     write_config(cfg, key)
     reached, bound = list_cuts(uncut, cfg.prune), within / 100
     # Too few rows do not show so small a loss, whatever a cut answers.
-    cuts = [Cut(0.0), *(reached if MARGIN / len(select.labels) <= bound else [])]
+    cuts = [Cut(0.0), *(reached if limit_share(0, len(select.labels)) <= bound else [])]
     announce = Steps(len(cuts) + 2)
     jobs, places, judged = try_cuts(cfg, run_job, cuts, select, announce)
     announce("baselines")
@@ -102,7 +102,7 @@ def find(cfg: Config, run_job: Callable[[Config], Result]) -> Classifier:
     pairs = zip(judged, speeds, strict=False)
     candidates = [replace(each, speed=speed.rate(fastest)) for each, speed in pairs]
     models = dict(zip(candidates, opened, strict=True))
-    chosen = choose(candidates, candidates[0].select - bound)
+    chosen = choose(candidates, bound)
     lines = describe_baselines(rows, baselines, speeds[len(candidates) :], select, validation)
     lines += describe_models(models, speeds, chosen, validation)
     frame = show.to_frame(lines, validation)
@@ -147,8 +147,7 @@ def try_cuts(
         places += saved
         predictions += [predict(place, select) for place in saved]
         judged = judge([(cut, form.name) for cut, form, _ in places], predictions, select)
-        least = judged[0].select - bound
-        if cut.ratio and all(each.least >= least for each in judged[-len(saved) :]):
+        if cut.ratio and all(each.limit <= bound for each in judged[-len(saved) :]):
             break
     return jobs, places, judged
 

@@ -23,7 +23,16 @@ from skip_exp.report import tables
 from skip_exp.report.figures import CONTROL, INK, PLOT_SETTINGS, styles
 from skip_exp.utils import files
 from skip_exp.utils.console import open_screen
-from skip_exp.within.choose import MARGIN, REFERENCE, TIE, Candidate, Speed, Split, find_references
+from skip_exp.within.choose import (
+    REFERENCE,
+    ROUNDING,
+    TIE,
+    Candidate,
+    Speed,
+    Split,
+    find_references,
+    limit_share,
+)
 
 log = logging.getLogger(__name__)
 
@@ -76,7 +85,7 @@ def to_frame(lines: Sequence[Line], validation: Split) -> pd.DataFrame:
             "ratio": candidate.cut.ratio if candidate else None,
             "layers": candidate.cut.layers if candidate else None,
             "select": line.select,
-            "select_error": candidate.error if candidate else None,
+            "loss_limit": candidate.limit if candidate else None,
             "validation": score,
             "accuracy": float((line.predicted == validation.labels).mean()),
             "low": low,
@@ -261,25 +270,30 @@ def explain_slice(
     candidates: Sequence[Candidate], chosen: Candidate, bound: float, rows: int
 ) -> list[str]:
     """What the slice says of the choice, and the bound from which it would be a faster one."""
-    uncut, limit = candidates[0], f"{100 * bound:g}"
-    loss, most = (uncut.select - score for score in (chosen.select, chosen.least))
-    told = [
-        f"on the {rows} rows of the selection slice: {tables.points(0.0 - loss)} points from "
-        f"{UNCUT}; on nine of ten such slices it loses at most {round(100 * most, 1) + 0.0}; "
-        f"allowed: {limit}"
-    ]
-    if MARGIN / rows > bound:
+    uncut = candidates[0]
+    gain = tables.points(0.0 + chosen.select - uncut.select)
+    told = [f"on the {rows} rows of the selection slice: {gain} points from {UNCUT}"]
+    if chosen.cut.ratio > 0:  # so few rows say nothing of rounding
+        limit = _ceil_points(chosen.limit)
+        told.append(f"90 % limit of its loss, by this slice: {limit:g}; allowed: {100 * bound:g}")
+    least = limit_share(0, rows)
+    if least > bound:
         told.append(
-            f"so few rows show no loss below {math.ceil(1000 * MARGIN / rows) / 10} points: no cut "
-            "was tried; allow as much, or give more rows"
+            f"so few rows show no loss below {_ceil_points(least):g} points: no cut was tried; "
+            "allow as much, or give more rows"
         )
-    beyond = [each for each in candidates if each.least < uncut.select - bound]
+    beyond = [each for each in candidates if each.limit > bound]
     faster = [each for each in beyond if each.speed > chosen.speed / (1 - TIE)]
     if faster:
-        each = max(faster, key=lambda other: other.least)
-        speed, needed = each.speed / uncut.speed, math.ceil(1000 * (uncut.select - each.least)) / 10
-        told.append(f"{each.name}, {speed:.1f} times, needs a bound of {needed:g} points")
+        each = min(faster, key=lambda other: other.limit)
+        speed = f"{each.speed / uncut.speed:.1f} times"
+        told.append(f"{each.name}, {speed}, needs a bound of {_ceil_points(each.limit):g} points")
     return told
+
+
+def _ceil_points(fraction: float) -> float:
+    """Points, rounded up to a tenth, so that the limit holds as it is printed."""
+    return math.ceil(1000 * fraction - ROUNDING) / 10
 
 
 def next_steps(place: Path, precision: str) -> list[str]:
