@@ -80,10 +80,7 @@ class ManyLabels:
         return TEMPERATURE**2 * F.binary_cross_entropy_with_logits(logits / TEMPERATURE, wanted)
 
     def probabilities(self, logits: Floats) -> Floats:
-        from scipy.special import expit  # not to read labels
-
-        found: Floats = expit(logits)
-        return found
+        return np.exp(-np.logaddexp(0, -logits))  # the sigmoid, without overflow
 
     def give(self, probabilities: Floats, threshold: float | None) -> Labels:
         """0 or 1 of every label [rows, labels]: those above the threshold are given."""

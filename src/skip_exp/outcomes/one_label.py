@@ -51,8 +51,10 @@ class OneLabel:
 
         def read(cells: Mapping[str, Any]) -> int:
             if isinstance(cells[column], list):
-                why = "rows of several labels need task.kind=many_labels"
-                raise ValueError(f"label {shown(cells[column])}: {why}")
+                raise ValueError(
+                    f"label {shown(cells[column])}: rows of several labels need "
+                    "task.kind=many_labels"
+                )
             return index.read(cells[column], column)
 
         return read

@@ -72,8 +72,11 @@ def fit_words(train: Split, select: Split) -> Baseline | None:
         found = select.score(pipeline.predict(_joined(select.texts)))
         if found > highest:
             best, highest = pipeline, found
-    size = len(pickle.dumps(best)) / 1e6
-    return Baseline(show.TF_IDF, lambda texts: best.predict(_joined(texts)), size)
+    return Baseline(
+        name=show.TF_IDF,
+        predict=lambda texts: best.predict(_joined(texts)),
+        mb=len(pickle.dumps(best)) / 1e6,
+    )
 
 
 def fit_head(job: Job, about: SkillRecord) -> Baseline:
@@ -115,12 +118,13 @@ def describe_baselines(
     constant = [np.full(len(split.labels), frequent) for split in (select, validation)]
     lines = [show.Line("majority class", select.score(constant[0]), constant[1])]
     for each, speed in zip(baselines, speeds, strict=True):
-        line = show.Line(
-            model=each.name,
-            select=select.score(each.predict(select.texts)),
-            predicted=each.predict(validation.texts),
-            speed=speed,
-            mb=each.mb,
+        lines.append(
+            show.Line(
+                model=each.name,
+                select=select.score(each.predict(select.texts)),
+                predicted=each.predict(validation.texts),
+                speed=speed,
+                mb=each.mb,
+            )
         )
-        lines.append(line)
     return lines

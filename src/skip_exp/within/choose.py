@@ -1,6 +1,5 @@
 """Which model is the fastest within a bound: pure functions of answers and speeds."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -16,7 +15,7 @@ from skip_exp.outcomes.scores import Labels, resample, score
 REFERENCE = "fp32"  # form of the uncut model that others are compared with
 TIE = 0.05  # a better candidate may be so much slower than the fastest
 ROUNDING = 1e-9  # of a score
-LEVEL = 0.9  # of the one-sided limit of a loss (studies.bound)
+LOSS_LEVEL = 0.9  # of the one-sided limit of one cut's loss (studies.bound)
 
 
 @dataclass(frozen=True)
@@ -109,42 +108,42 @@ def judge(
     candidates = []
     for (cut, form), predicted in zip(models, predictions, strict=True):
         score = select.score(predicted)
-        limit = select.score(predictions[0]) - score
-        if cut.ratio > 0:
-            limit = limit_loss(predictions[0], predicted, select)
-        candidates.append(Candidate(cut, form, score, limit, 0.0))
+        loss = select.score(predictions[0]) - score
+        limit = limit_loss(predictions[0], predicted, select) if cut.ratio else loss
+        candidates.append(Candidate(cut, form, score, limit, speed=0.0))
     return candidates
 
 
 def limit_share(count: int, rows: int) -> float:
-    """Clopper-Pearson's one-sided upper limit of a share that ``count`` of ``rows`` show.
+    """Clopper-Pearson's upper limit of a share that ``count`` of ``rows`` show: 90 %, one-sided.
 
     Example:
         >>> limit_share(0, 80)  # nothing seen: 1 - 0.1 ** (1 / 80)
         0.02837...
     """
-    return float(betaincinv(count + 1, rows - count, LEVEL)) if count < rows else 1.0
+    return float(betaincinv(count + 1, rows - count, LOSS_LEVEL)) if count < rows else 1.0
 
 
 def limit_loss(uncut: Labels, predicted: Labels, select: Split) -> float:
-    """The most that a model loses to the uncut one, on nine of ten slices like this one.
+    """The most that a model loses to the uncut one, at the confidence of :func:`limit_share`.
 
     In accuracy it follows from the rows that one of both models alone answers rightly: exact limits
     of both shares, joined as those of independent ones (MOVER). In another metric a row is worth
     as much more as the bootstrap shows, and never less.
     """
     rows = len(select.labels)
-    change = (predicted == select.labels) - (uncut == select.labels).astype(int)
-    lost = int((change < 0).sum())
-    gained = int((change > 0).sum())
+    was_right = uncut == select.labels
+    is_right = predicted == select.labels
+    lost = int((was_right & ~is_right).sum())
+    gained = int((is_right & ~was_right).sum())
     above = limit_share(lost, rows) - lost / rows
     below = limit_share(rows - gained, rows) - (rows - gained) / rows
     worth = 1.0
     if select.metric != "accuracy":
         draws = select.resample([uncut, predicted])
         error = float((draws[0] - draws[1]).std())
-        worth = max(worth, error * rows / math.sqrt(max(lost + gained, 1)))
-    return select.score(uncut) - select.score(predicted) + worth * math.hypot(above, below)
+        worth = max(worth, error * rows / np.sqrt(max(lost + gained, 1)))
+    return select.score(uncut) - select.score(predicted) + worth * float(np.hypot(above, below))
 
 
 def choose(candidates: Sequence[Candidate], bound: float) -> Candidate:

@@ -99,8 +99,10 @@ def find(cfg: Config, run_job: Callable[[Config], Result]) -> Classifier:
     )
     announce("timing")
     opened, speeds, contended = measure(places, baselines, select, validation)
-    pairs = zip(judged, speeds, strict=False)
-    candidates = [replace(each, speed=speed.rate(fastest)) for each, speed in pairs]
+    candidates = [
+        replace(model, speed=speed.rate(fastest))
+        for model, speed in zip(judged, speeds, strict=False)  # then the baselines' speeds
+    ]
     models = dict(zip(candidates, opened, strict=True))
     chosen = choose(candidates, bound)
     lines = describe_baselines(rows, baselines, speeds[len(candidates) :], select, validation)
@@ -113,13 +115,17 @@ def find(cfg: Config, run_job: Callable[[Config], Result]) -> Classifier:
         root, make_result(cfg, key, jobs[chosen.cut], frame, speedup, contended=contended)
     )
     form, names = FORMS[chosen.form], [each.name for each in pick_shown(candidates, chosen)]
-    told = [
-        *show.explain(frame, candidates, chosen, bound, len(select.labels)),
-        *show.explain_rows(frame, names, rows),
-        *show.judge_baselines(frame, contended=contended),
-        *show.next_steps(place, form.precision),
-    ]
-    show.tell(frame, names, validation, told)
+    show.tell(
+        frame,
+        names,
+        validation,
+        [
+            *show.explain(frame, candidates, chosen, bound, len(select.labels)),
+            *show.explain_rows(frame, names, rows),
+            *show.judge_baselines(frame, contended=contended),
+            *show.next_steps(place, form.precision),
+        ],
+    )
     return form.open(place)
 
 
@@ -160,10 +166,18 @@ def describe_models(
 ) -> list[show.Line]:
     """Every candidate with its answers to the validation split."""
     lines = []
-    for (each, model), speed in zip(models.items(), speeds, strict=False):
-        predicted = np.array(model.probabilities(validation.texts)).argmax(1)
-        made = each.name, each.select, predicted, speed, model.megabytes, each
-        lines.append(show.Line(*made, is_chosen=each is chosen))
+    for (candidate, model), speed in zip(models.items(), speeds, strict=False):
+        lines.append(
+            show.Line(
+                model=candidate.name,
+                select=candidate.select,
+                predicted=np.array(model.probabilities(validation.texts)).argmax(1),
+                speed=speed,
+                mb=model.megabytes,
+                candidate=candidate,
+                is_chosen=candidate is chosen,
+            )
+        )
     return lines
 
 
@@ -226,8 +240,9 @@ def list_cuts(uncut: Job, prune: PruneConfig) -> list[Cut]:
         if low <= cut.ratio <= high:
             reached.append(cut)
         else:
-            reach = f"prune.sites and prune.layers can reach {low:.3g} to {high:.3g}"
-            log.info("left out: %s: %s", cut, reach)
+            log.info(
+                "left out: %s: prune.sites and prune.layers can reach %.3g to %.3g", cut, low, high
+            )
     return reached
 
 
@@ -298,14 +313,26 @@ def weigh(cfg: Config, skill: Skill, result: Result) -> None:
     answers = pd.read_csv(Path(cfg.output_dir) / PREDICTIONS)
     lines = describe_baselines(rows, baselines, speeds[len(opened) :], select, validation)
     for (state, column, cut, model), speed in zip(models, speeds, strict=False):
-        each = Candidate(cut, REFERENCE, result["select"][state], 0.0, speed.rate("one"))
-        predicted, is_final = answers[column].to_numpy(), state == "final"
-        made = each.name, each.select, predicted, speed, model.megabytes, each
-        lines.append(show.Line(*made, is_chosen=is_final))
+        candidate = Candidate(cut, REFERENCE, result["select"][state], 0.0, speed.rate("one"))
+        lines.append(
+            show.Line(
+                model=candidate.name,
+                select=candidate.select,
+                predicted=answers[column].to_numpy(),
+                speed=speed,
+                mb=model.megabytes,
+                candidate=candidate,
+                is_chosen=state == "final",
+            )
+        )
     frame = show.to_frame(lines, validation)
     names = [line.model for line in lines if line.candidate]
-    sentences = [
-        *show.judge_baselines(frame, contended=contended),
-        *show.explain_rows(frame, names, rows),
-    ]
-    show.tell(frame, names, validation, sentences)
+    show.tell(
+        frame,
+        names,
+        validation,
+        [
+            *show.judge_baselines(frame, contended=contended),
+            *show.explain_rows(frame, names, rows),
+        ],
+    )
