@@ -23,6 +23,7 @@ from skip_exp.api.fit import LOG_FILE, compose_job
 from skip_exp.api.task import find_classes
 from skip_exp.commands import train
 from skip_exp.config.compose import compose_config, job_of
+from skip_exp.config.schema import DataConfig
 from skip_exp.data.given import to_table
 from skip_exp.data.read import Table
 from skip_exp.data.sources import load_rows
@@ -125,7 +126,9 @@ def test_rows_of_every_kind_are_the_same_task(tmp_path: Path) -> None:
     ],
 )
 def test_classes_are_found_in_the_label_column(values: list[Any], names: list[str]) -> None:
-    table = to_table([{"text": "a", "label": x} for x in [*values, *values]], ["text"], "label")
+    table = to_table(
+        [{"text": "a", "label": x} for x in [*values, *values]], ["text"], "label", DataConfig()
+    )
     assert find_classes(table, "label", OneLabel()) == names
 
 
@@ -195,11 +198,13 @@ def column(table: Table, name: str) -> list[Any]:
 
 
 def test_cells_stay_as_they_are_beside_a_hole() -> None:
-    table = to_table([{"text": 3, "label": 1}, {"text": None, "label": None}], ["text"], "label")
+    table = to_table(
+        [{"text": 3, "label": 1}, {"text": None, "label": None}], ["text"], "label", DataConfig()
+    )
     assert column(table, "text") == [3, None] and column(table, "label") == [1, None]
     rows = {"text": ["a", "b", "c"] * 10, "label": [0, 1, None] * 10}
     data = Dataset.from_dict(rows).cast_column("label", ClassLabel(names=["neg", "pos"]))
-    table = to_table(data, ["text"], "label")
+    table = to_table(data, ["text"], "label", DataConfig())
     assert column(table, "label") == ["neg", "pos", None] * 10
 
 

@@ -69,9 +69,9 @@ def read_given(
     for column in (*columns, *(target if isinstance(target, list) else [target])):
         if not isinstance(column, str):
             raise DataError(f"{shown(column)}: not the name of a column, such as text='comment'")
-    splits = {"train": to_table(data, columns, target, group, reading)}
+    splits = {"train": to_table(data, columns, target, reading, group)}
     if validation is not None:
-        splits["validation"] = to_table(validation, columns, target, reading=reading)
+        splits["validation"] = to_table(validation, columns, target, reading)
     return Given(splits, columns, target, read_class_names(data, target) or [])
 
 
