@@ -133,6 +133,68 @@ def test_classes_are_found_in_the_label_column(values: list[Any], names: list[st
 
 
 @pytest.mark.parametrize(
+    ("names", "slips"),
+    [
+        (["human", "machine"], ["humann", "Humman", "hunan", "machnie", "mahcine"]),
+        (["lost card", "card_arrival"], ["card_arival"]),
+        (["Human", "machine"], ["humann"]),
+    ],
+)
+def test_a_label_of_one_row_that_is_nearly_a_class_is_a_bad_row(
+    names: list[str], slips: list[str], tmp_path: Path
+) -> None:
+    rows = [{"text": f"a {i}", "label": names[i % 2]} for i in range(130)]
+    for slip in slips:
+        bad = [*rows[:56], {"text": "odd", "label": slip}, *rows[56:]]
+        with pytest.raises(DataError) as refused:
+            describe(bad, tmp_path)
+        assert "row 57: " in str(refused.value) and slip in str(refused.value)
+        assert "did you mean" in str(refused.value) and "data.drop_bad" in str(refused.value)
+        assert sorted(describe(bad, tmp_path, overrides=[DROP])["labels"]) == sorted(names)
+        asked = [f"task.labels=[{','.join([*names, slip])}]"]
+        assert describe(bad, tmp_path, overrides=asked)["labels"] == [*names, slip]
+        twice = describe([*bad, {"text": "odder", "label": slip}], tmp_path)
+        assert slip in twice["labels"]
+        few = describe([*rows[:18], {"text": "odd", "label": slip}], tmp_path)
+        assert slip in few["labels"]  # nine rows of each class
+
+
+@pytest.mark.parametrize(
+    ("name", "rare"),
+    [
+        *[(1, 11), (10, 100), ("A1", "A2"), ("pos2", "pos3"), ("class 1", "class 11")],
+        *[("level2up", "level3up"), ("20231", "20232"), ("spam", "spm"), ("gret", "great")],
+        *[("type-II", "type-III"), ("groupA", "groupB"), ("option_a", "option_b")],
+        *[("active", "inactive"), ("typical", "atypical"), ("sexism", "sexist")],
+        *[("card_arrival", "card_arriving"), ("pending_card", "pending_cash")],
+        *[("positive", "negative"), ("order", "ordered"), ("increase", "decrease")],
+        ("transfer_declined", "transfer_delayed"),
+    ],
+)
+def test_a_rare_class_is_no_slip(name: Any, rare: Any, tmp_path: Path) -> None:
+    for frequent, single in ((name, rare), (rare, name)):
+        labels = [frequent, "another"] * 50
+        rows = [{"text": f"a {i}", "label": x} for i, x in enumerate([*labels, single])]
+        assert str(single) in describe(rows, tmp_path)["labels"]
+
+
+def test_the_classes_of_a_data_set_are_no_slips(tmp_path: Path) -> None:
+    names = ["human", "humann", "machine"]
+    labels = [0, 2] * 30
+    rows = {"text": [f"a {i}" for i in range(61)], "label": [*labels, 1]}
+    data = Dataset.from_dict(rows).cast_column("label", ClassLabel(names=names))
+    assert describe(data, tmp_path)["labels"] == names
+
+
+def test_a_slip_among_several_labels(tmp_path: Path) -> None:
+    rows = [{"text": f"a {i}", "label": ["price", "staff"][: i % 3]} for i in range(90)]
+    rows[7]["label"] = ["staff", "prices", "pricce"]
+    with pytest.raises(DataError, match=r"row 8: .*'pricce'.*price\?"):
+        describe(rows, tmp_path)
+    assert describe(rows, tmp_path, overrides=[DROP])["labels"] == ["price", "prices", "staff"]
+
+
+@pytest.mark.parametrize(
     ("counts", "asked", "main"),
     [
         ({"no": 90, "yes": 10}, [], "accuracy"),  # a tenth
