@@ -137,8 +137,8 @@ class Result(Part):
     data_source: str | None = None  # local:<dir> | hub:<id> | embedded:<name>
     data_is_sample: bool = False
     data_hash: str | None = None  # of the texts and labels that were read
-    duplicates: int | None = None  # validation rows whose texts are also a train row's
-    dropped: int | None = None  # rows left out: bad ones, and duplicates in train
+    duplicates: int | None = None  # validation rows whose texts are also in train or select
+    dropped: int | None = None  # rows left out: bad ones, and duplicates in train or select
     train_rows: int | None = None  # how many were drawn to train on; None: all there are
     n_train: int | None = None  # rows that were trained on, without the selection slice
     n_eval: int | None = None  # validation rows

@@ -23,6 +23,7 @@ from skip_exp.api.fit import LOG_FILE, compose_job
 from skip_exp.api.task import find_classes
 from skip_exp.commands import train
 from skip_exp.config.compose import compose_config, job_of
+from skip_exp.config.schema import DataConfig
 from skip_exp.data.given import to_table
 from skip_exp.data.read import Table
 from skip_exp.data.sources import load_rows
@@ -125,8 +126,72 @@ def test_rows_of_every_kind_are_the_same_task(tmp_path: Path) -> None:
     ],
 )
 def test_classes_are_found_in_the_label_column(values: list[Any], names: list[str]) -> None:
-    table = to_table([{"text": "a", "label": x} for x in [*values, *values]], ["text"], "label")
+    table = to_table(
+        [{"text": "a", "label": x} for x in [*values, *values]], ["text"], "label", DataConfig()
+    )
     assert find_classes(table, "label", OneLabel()) == names
+
+
+@pytest.mark.parametrize(
+    ("names", "slips"),
+    [
+        (["human", "machine"], ["humann", "Humman", "hunan", "machnie", "mahcine"]),
+        (["lost card", "card_arrival"], ["card_arival"]),
+        (["Human", "machine"], ["humann"]),
+    ],
+)
+def test_a_label_of_one_row_that_is_nearly_a_class_is_a_bad_row(
+    names: list[str], slips: list[str], tmp_path: Path
+) -> None:
+    rows = [{"text": f"a {i}", "label": names[i % 2]} for i in range(130)]
+    for slip in slips:
+        bad = [*rows[:56], {"text": "odd", "label": slip}, *rows[56:]]
+        with pytest.raises(DataError) as refused:
+            describe(bad, tmp_path)
+        assert "row 57: " in str(refused.value) and slip in str(refused.value)
+        assert "did you mean" in str(refused.value) and "data.drop_bad" in str(refused.value)
+        assert sorted(describe(bad, tmp_path, overrides=[DROP])["labels"]) == sorted(names)
+        asked = [f"task.labels=[{','.join([*names, slip])}]"]
+        assert describe(bad, tmp_path, overrides=asked)["labels"] == [*names, slip]
+        twice = describe([*bad, {"text": "odder", "label": slip}], tmp_path)
+        assert slip in twice["labels"]
+        few = describe([*rows[:18], {"text": "odd", "label": slip}], tmp_path)
+        assert slip in few["labels"]  # nine rows of each class
+
+
+@pytest.mark.parametrize(
+    ("name", "rare"),
+    [
+        *[(1, 11), (10, 100), ("A1", "A2"), ("pos2", "pos3"), ("class 1", "class 11")],
+        *[("level2up", "level3up"), ("20231", "20232"), ("spam", "spm"), ("gret", "great")],
+        *[("type-II", "type-III"), ("groupA", "groupB"), ("option_a", "option_b")],
+        *[("active", "inactive"), ("typical", "atypical"), ("sexism", "sexist")],
+        *[("card_arrival", "card_arriving"), ("pending_card", "pending_cash")],
+        *[("positive", "negative"), ("order", "ordered"), ("increase", "decrease")],
+        ("transfer_declined", "transfer_delayed"),
+    ],
+)
+def test_a_rare_class_is_no_slip(name: Any, rare: Any, tmp_path: Path) -> None:
+    for frequent, single in ((name, rare), (rare, name)):
+        labels = [frequent, "another"] * 50
+        rows = [{"text": f"a {i}", "label": x} for i, x in enumerate([*labels, single])]
+        assert str(single) in describe(rows, tmp_path)["labels"]
+
+
+def test_the_classes_of_a_data_set_are_no_slips(tmp_path: Path) -> None:
+    names = ["human", "humann", "machine"]
+    labels = [0, 2] * 30
+    rows = {"text": [f"a {i}" for i in range(61)], "label": [*labels, 1]}
+    data = Dataset.from_dict(rows).cast_column("label", ClassLabel(names=names))
+    assert describe(data, tmp_path)["labels"] == names
+
+
+def test_a_slip_among_several_labels(tmp_path: Path) -> None:
+    rows = [{"text": f"a {i}", "label": ["price", "staff"][: i % 3]} for i in range(90)]
+    rows[7]["label"] = ["staff", "prices", "pricce"]
+    with pytest.raises(DataError, match=r"row 8: .*'pricce'.*price\?"):
+        describe(rows, tmp_path)
+    assert describe(rows, tmp_path, overrides=[DROP])["labels"] == ["price", "prices", "staff"]
 
 
 @pytest.mark.parametrize(
@@ -195,11 +260,13 @@ def column(table: Table, name: str) -> list[Any]:
 
 
 def test_cells_stay_as_they_are_beside_a_hole() -> None:
-    table = to_table([{"text": 3, "label": 1}, {"text": None, "label": None}], ["text"], "label")
+    table = to_table(
+        [{"text": 3, "label": 1}, {"text": None, "label": None}], ["text"], "label", DataConfig()
+    )
     assert column(table, "text") == [3, None] and column(table, "label") == [1, None]
     rows = {"text": ["a", "b", "c"] * 10, "label": [0, 1, None] * 10}
     data = Dataset.from_dict(rows).cast_column("label", ClassLabel(names=["neg", "pos"]))
-    table = to_table(data, ["text"], "label")
+    table = to_table(data, ["text"], "label", DataConfig())
     assert column(table, "label") == ["neg", "pos", None] * 10
 
 

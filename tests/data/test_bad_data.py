@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from skip_exp.config.schema import DataConfig
 from skip_exp.data.given import to_table
 from skip_exp.data.read import SUFFIXES, read_table
 from skip_exp.data.rows import Rows, get_labels
@@ -154,7 +155,7 @@ def test_a_table_in_memory_is_checked_alike() -> None:
     twice = pd.DataFrame([["a", "b", 0]], columns=["s", "s", "label"])
     for bad in (twice, pd.DataFrame({"s": [b"a"], "label": [0]})):
         with pytest.raises(DataError, match="the data frame"):
-            build(to_table(bad, ["s"], "label"), spec())
+            build(to_table(bad, ["s"], "label", DataConfig()), spec())
 
 
 def test_bad_rows_alone_are_not_left_out() -> None:

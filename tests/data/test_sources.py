@@ -117,7 +117,7 @@ def test_the_rows_of_banking77_are_its_own(caplog: pytest.LogCaptureFixture) -> 
     assert {*get_labels(raw.validation)} == {*range(77)}
     assert task.labels[raw.train[0]["label"]] == "card_arrival"
     (warning,) = [record for record in caplog.records if record.levelname == "WARNING"]
-    assert warning.args == (6, 3080, "test")  # nothing of stand-ins
+    assert warning.args == (6, 3080, "test", "train")  # nothing of stand-ins
 
 
 def test_without_data_it_says_which_tasks_are_embedded_and_what_to_do() -> None:

@@ -167,13 +167,76 @@ def test_a_select_file_replaces_every_tenth_row(
     files = {name: file(tmp_path / f"{name}.jsonl", each) for name, each in names.items()}
     found = load(files)
     assert (len(found.train), len(found.select), len(found.validation)) == (40, 6, 10)
-    assert (6, 6, "select") in [record.args for record in caplog.records]
+    assert (6, 6, "select", "train") in [record.args for record in caplog.records]
     caplog.clear()
     assert len(load(files, deduplicate=True).train) == 34
     assert not caplog.records
     files.pop("select")
     found = load(files)
     assert (len(found.train), len(found.select)) == (36, 4)
+
+
+def texts_of(found: Rows) -> list[set[tuple[str, ...]]]:
+    return [{*get_texts(part)} for part in (found.train, found.select, found.validation)]
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("task", [{}, {"group": "of"}])
+def test_a_validation_split_that_is_set_apart_has_no_text_of_select(
+    tmp_path: Path, task: dict[str, Any], seed: int
+) -> None:
+    """Every third text of train is also in select."""
+    many = [row | {"of": i // 2} for i, row in enumerate(rows(90))]
+    files = {
+        "train": file(tmp_path / "t.jsonl", many),
+        "select": file(tmp_path / "s.jsonl", many[::3]),
+    }
+    found = load(files, task, seed=seed)
+    train, select, validation = texts_of(found)
+    assert not validation & select and not validation & train
+    assert 12 <= len(found.validation) <= 18 and found.duplicates == 0
+    assert len(train & select) == 30  # the user's own files have them in both
+    clean = load(files, task, seed=seed, deduplicate=True)
+    assert texts_of(clean) == [train - select, select, validation]
+    if task:
+        assert not groups_in(found.train) & groups_in(found.validation)
+
+
+def test_every_two_splits_are_compared(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    content = {
+        "train": rows(60),
+        "select": rows(90)[50:80],  # 10 are in train
+        "validation": rows(90)[56:90],  # 4 are in train and in select, 20 more in select
+        "more": rows(90)[:5],
+    }
+    files = {name: file(tmp_path / f"{name}.jsonl", part) for name, part in content.items()}
+    found = load(files, {"extra": ["more"]})
+    told = [record.args for record in caplog.records if record.levelno == logging.WARNING]
+    assert told == [
+        (10, 30, "select", "train"),
+        (4, 34, "validation", "train"),
+        (5, 5, "more", "train"),
+        (24, 34, "validation", "select"),
+    ]
+    assert (found.duplicates, found.dropped) == (24, 0)
+    caplog.clear()
+    found = load(files, {"extra": ["more"]}, deduplicate=True)
+    assert not [record for record in caplog.records if record.levelno == logging.WARNING]
+    train, select, validation = texts_of(found)
+    assert not train & select and not (train | select) & validation
+    assert [len(train), len(select), len(validation)] == [45, 6, 34]
+    assert (found.duplicates, found.dropped) == (0, 39)
+
+
+def test_a_select_file_that_is_the_validation_file(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = file(tmp_path / "v.jsonl", rows(80)[60:])
+    files = {"train": file(tmp_path / "t.jsonl", rows(60)), "select": path, "validation": path}
+    assert load(files).duplicates == 20
+    assert (20, 20, "validation", "select") in [each.args for each in caplog.records]
+    with pytest.raises(DataError, match=r"task\.files\.select"):
+        load(files, deduplicate=True)
 
 
 def groups_in(part: list[dict[str, Any]]) -> set[str]:
@@ -221,7 +284,7 @@ def test_train_rows_that_are_validation_rows_are_counted_and_dropped(
     files = {"train": train, "validation": file(tmp_path / "v.jsonl", rows(5))}
     found = load(files)
     assert (found.dropped, found.duplicates) == (0, 5)
-    assert (5, 5, "validation") in [record.args for record in caplog.records]
+    assert (5, 5, "validation", "train") in [record.args for record in caplog.records]
     found = load(files, deduplicate=True)
     assert (len(found.train) + len(found.select), found.dropped, found.duplicates) == (55, 8, 0)
     more = {

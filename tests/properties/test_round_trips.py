@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from skip_exp.config.groups import TaskConfig
+from skip_exp.config.schema import DataConfig
 from skip_exp.data.given import to_table
 from skip_exp.data.read import Table, read_table
 from skip_exp.data.rows import to_rows
@@ -98,7 +99,7 @@ def test_a_file_gives_what_was_written(
             row["text"] = row["text"] if row["text"].strip() else None
     found = read_table(path, COLUMNS)
     assert found.rows == expected
-    assert to_table(path, ["text"], "label").rows == expected
+    assert to_table(path, ["text"], "label", DataConfig()).rows == expected
     check_rows(found, expected, labels)
 
 
@@ -107,7 +108,7 @@ def test_a_frame_gives_what_it_holds(table: tuple[pd.DataFrame, list[str]]) -> N
     frame, labels = table
     expected = frame.to_dict("records")
     for data in (frame, frame.convert_dtypes(), expected):
-        found = to_table(data, ["text"], "label")
+        found = to_table(data, ["text"], "label", DataConfig())
         assert found.rows == expected
         check_rows(found, expected, labels)
 

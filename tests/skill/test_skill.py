@@ -15,6 +15,7 @@ import torch
 from skip_exp import Skill
 from skip_exp.backbones import load as backbones
 from skip_exp.backbones.load import load_backbone
+from skip_exp.config.schema import DataConfig
 from skip_exp.data.batches import collate, tokenize
 from skip_exp.data.given import build_all, to_table
 from skip_exp.errors import SkipError
@@ -178,7 +179,8 @@ def test_a_frame_with_missing_cells_has_the_same_answers_everywhere(
     assert (scores["rows"], scores["accuracy"]) == (4, sum(right) / 4)
     for error in scores["errors"]:
         assert error["probability"] == pytest.approx(likeliest[error["row"] - 1])
-    trained_on, _ = build_all(to_table(frame, text, "label").rows, text)  # as fit and compress do
+    table = to_table(frame, text, "label", DataConfig())  # as fit and compress do
+    trained_on, _ = build_all(table.rows, text)
     expected, _ = build_all(plain.to_dict("records"), text)
     assert trained_on == expected
 

@@ -7,7 +7,6 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,15 +17,17 @@ from skip_exp.config.groups import TaskConfig
 from skip_exp.config.schema import DataConfig, to_object
 from skip_exp.data.given import read_class_names, to_table
 from skip_exp.data.read import Table
-from skip_exp.data.rows import to_rows
+from skip_exp.data.rows import get_labels, to_rows
 from skip_exp.errors import DataError, shown, shown_names
-from skip_exp.outcomes.labels import NUMBER, label_text, with_indices
+from skip_exp.outcomes.labels import NUMBER, find_slips, label_text, with_indices
 from skip_exp.outcomes.registry import OUTCOMES, Outcome
 from skip_exp.utils import files
+from skip_exp.utils.console import say_nothing
 
 log = logging.getLogger(__name__)
 
 MOST_CLASSES = 1000  # classes; more are rather a column of texts
+FREQUENT = 10  # rows of a class; a label of a single row may be a slip that means it
 ROWS_FOLDER = ".data"  # below the output folder: rows that are no file yet
 
 
@@ -69,9 +70,9 @@ def read_given(
     for column in (*columns, *(target if isinstance(target, list) else [target])):
         if not isinstance(column, str):
             raise DataError(f"{shown(column)}: not the name of a column, such as text='comment'")
-    splits = {"train": to_table(data, columns, target, group, reading)}
+    splits = {"train": to_table(data, columns, target, reading, group)}
     if validation is not None:
-        splits["validation"] = to_table(validation, columns, target, reading=reading)
+        splits["validation"] = to_table(validation, columns, target, reading)
     return Given(splits, columns, target, read_class_names(data, target) or [])
 
 
@@ -108,13 +109,15 @@ def describe_task(given: Given, cfg: DictConfig, root: Path) -> dict[str, Any]:
             f"are not the classes {shown_names(asked['labels'])}"
         )
     spec = TaskConfig(**{"metrics": outcome.choose_metrics([])} | task)
+    with say_nothing():  # the job itself names the rows that it leaves out
+        rows = {
+            split: to_rows(table, spec, split, cfg.data.drop_bad)
+            for split, table in given.splits.items()
+        }
     if "metrics" not in asked:
-        task["metrics"] = outcome.choose_metrics(_read_labels(train, spec))
-    if not cfg.data.drop_bad:
-        for split, table in given.splits.items():
-            to_rows(table, spec, split)
-    own = {split: _file(table, root) for split, table in given.splits.items()}
-    return task | {"files": asked["files"] | own}
+        task["metrics"] = outcome.choose_metrics(get_labels([*rows["train"].values()]))
+    paths = {split: _file(table, root) for split, table in given.splits.items()}
+    return task | {"files": asked["files"] | paths}
 
 
 def _name_of(table: Table) -> str:
@@ -128,7 +131,7 @@ def _name_of(table: Table) -> str:
 def _list_classes(given: Given, outcome: Outcome) -> list[str]:
     """The classes of the train rows, in the order of a data set that has one. Raises DataError."""
     order, column = given.order, str(given.label)
-    classes = find_classes(given.splits["train"], column, outcome)
+    classes = find_classes(given.splits["train"], column, outcome, order)
     classes.sort(key=lambda name: order.index(name) if name in order else len(order))
     validation = given.splits.get("validation")
     if validation is None or classes == order or not with_indices(classes):
@@ -143,8 +146,15 @@ def _list_classes(given: Given, outcome: Outcome) -> list[str]:
     return classes
 
 
-def find_classes(table: Table, column: str, outcome: Outcome) -> list[str]:
+def find_classes(
+    table: Table, column: str, outcome: Outcome, known: Sequence[str] = ()
+) -> list[str]:
     """The classes that a label column has, in order; spellings that differ in case are one.
+
+    A label of a single row that is nearly a frequent class, such as "humann", is none.
+
+    Args:
+        known: classes that are no slips.
 
     Raises:
         DataError: fewer than two, or so many that the column holds texts.
@@ -158,10 +168,15 @@ def find_classes(table: Table, column: str, outcome: Outcome) -> list[str]:
     spellings: dict[str, list[str]] = {}
     for spelling, _ in counts.most_common():
         spellings.setdefault(spelling.casefold(), []).append(spelling)
-    for joined in spellings.values():
+    frequent = [word for word, joined in spellings.items() if counts[joined[0]] >= FREQUENT]
+    names: list[str] = []
+    for word, joined in spellings.items():
         if len(joined) > 1:
             log.warning("data: the labels %s are one class, %s", " and ".join(joined), joined[0])
-    names = sorted((each[0] for each in spellings.values()), key=_natural)
+        elif counts[joined[0]] == 1 and joined[0] not in known and find_slips(word, frequent):
+            continue  # its row is a bad one, as any with an unknown label
+        names.append(joined[0])
+    names.sort(key=_natural)
     if len(names) < 2 or len(names) > min(MOST_CLASSES, counts.total() / 2):
         table.report_bad(bad, drop=False, more="")  # rather than to count what was read
         raise DataError(
@@ -175,16 +190,6 @@ def _natural(name: str) -> tuple[bool, float, str]:
     """Numbers first, by value."""
     is_number = NUMBER.fullmatch(name) is not None
     return not is_number, float(name) if is_number else 0.0, name
-
-
-def _read_labels(train: Table, spec: TaskConfig) -> list[Any]:
-    """The labels of all rows but bad ones, which are refused later."""
-    read = spec.outcome.reader(spec.labels, spec.label)
-    found: list[Any] = []
-    for cells in train.rows:
-        with suppress(ValueError):
-            found.append(read(cells))
-    return found
 
 
 def _file(table: Table, root: Path) -> str:

@@ -16,7 +16,6 @@ from tqdm import tqdm
 
 from skip_exp.commands.line import one_line_errors, parser
 from skip_exp.config.compose import compose_data
-from skip_exp.data.read import check_file
 from skip_exp.errors import ExampleError, SkipError
 from skip_exp.skill.evaluate import read_labelled
 from skip_exp.skill.examples import is_table, read_lines, read_texts
@@ -85,8 +84,9 @@ def predict(arguments: Sequence[str] | None = None) -> int:
             print(json_line(row | answer))
         sys.stdout.flush()
     except ExampleError as error:
-        what = f"line {error.number} of {where}: {error.why}" if where else str(error)
-        raise SkipError(what) from error
+        raise SkipError(
+            f"line {error.number} of {where}: {error.why}" if where else str(error)
+        ) from error
     except BrokenPipeError:  # `| head` has seen enough; keeps the interpreter silent, too
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
@@ -98,14 +98,12 @@ def find_examples(options: Namespace) -> tuple[Iterable[Any], Iterable[dict[str,
     Raises SkipError.
     """
     kept, words, file = vars(options)["with"], options.words, options.file
+    text = read_about(find_folder(options.skill)).text
     if is_table(file):
-        check_file(file)
-        text = read_about(find_folder(options.skill)).text
         return *read_texts(file, text, compose_data(words), kept), ""
     if kept:
         raise SkipError("--with: only with --file of a table, such as rows.csv")
     if words and not file:
-        text = read_about(find_folder(options.skill)).text
         if len(words) % len(text):
             raise SkipError(f"{len(words)} texts: must be pairs ({', '.join(text)})")
         pairs = [words[i : i + len(text)] for i in range(0, len(words), len(text))]
@@ -145,11 +143,10 @@ def evaluate(arguments: Sequence[str] | None = None) -> int:
         "overrides", nargs="*", metavar="KEY=VALUE", help="how the file is read, such as data.sep=/"
     )
     options = line.parse_intermixed_args(arguments)
-    # What is wrong with the file is said before torch is loaded.
-    check_file(options.file)
     if options.errors and options.errors.resolve() == options.file.resolve():
         line.error(f"--errors {options.errors}: is the file with the rows; name another")
     folder, reading = find_folder(options.skill), compose_data(options.overrides)
+    # What is wrong with the file is said before torch is loaded.
     rows = read_labelled(read_about(folder), options.file, options.label, reading)
     classifier = open_classifier(folder, options.backbone, options.precision)
     found = classifier.score(rows, options.reject)

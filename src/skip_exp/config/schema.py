@@ -112,7 +112,9 @@ class DataConfig:
     dir: str | None = key(None, "Folder of local data; conf/config.yaml sets SKIP_EXP_DATA.")
     max_length: int = key(128, "Tokens of a text, special tokens included; the rest is cut off.")
     train_rows: int | None = key(None, "Train on this many rows, drawn by the seed; null: all.")
-    deduplicate: bool = key(False, "Drop train rows that are also scored.")
+    deduplicate: bool = key(
+        False, "Drop train rows that are also select rows, and those of both that are scored."
+    )
     drop_bad: bool = key(False, "Leave out rows with an empty text or an unknown label.")
     sep: str | None = key(
         None,

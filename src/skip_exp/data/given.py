@@ -104,8 +104,9 @@ def text_of(value: object) -> str:
     try:
         text.encode()
     except UnicodeEncodeError as error:
-        half = text[error.start]
-        raise ValueError(f"is not valid Unicode: it has half of a character, {half!r}") from None
+        raise ValueError(
+            f"is not valid Unicode: it has half of a character, {text[error.start]!r}"
+        ) from None
     return text
 
 
@@ -113,8 +114,8 @@ def to_table(
     data: Any,
     text: Sequence[str],
     label: str | Sequence[str],
+    reading: "DataConfig",
     more: Sequence[str] = (),
-    reading: "DataConfig | None" = None,
 ) -> Table:
     """The rows of ``data``.
 
@@ -123,8 +124,8 @@ def to_table(
             ``datasets.Dataset``; or a list of rows as dictionaries.
         text: columns, or templates of columns.
         label: column of the labels, or columns of 0 and 1 for each label.
+        reading: how a file is read.
         more: columns that are needed beside these.
-        reading: how a file is read; None: as the defaults say.
 
     Raises:
         DataError: none of these, a file that cannot be read, or a missing column.
@@ -132,14 +133,13 @@ def to_table(
     wanted = columns_of(text, *([label] if isinstance(label, str) else label), *more)
     if isinstance(data, str | Path):
         file = Path(data).expanduser()
-        if reading is None:
-            return read_table(file, wanted)
         return read_table(file, wanted, reading.sep, reading.encoding)
     if is_frame(data):
         return read_frame(data, wanted)
     if hasattr(data, "to_pandas") and hasattr(data, "features"):  # datasets.Dataset
-        names = read_class_names(data, label)
-        return dataset_to_table(data, wanted, "the data set", str(label), names)
+        return dataset_to_table(
+            data, wanted, "the data set", str(label), read_class_names(data, label)
+        )
     if isinstance(data, Sequence) and data and all(isinstance(row, Mapping) for row in data):
         import pandas as pd  # takes half a second, and a file needs none
 

@@ -97,7 +97,6 @@ def read_table(
     if suffix not in SUFFIXES:
         raise DataError(f"cannot read {path}: its name must end in {', '.join(SUFFIXES)}")
     where, kind = str(path), suffix.removesuffix(".gz")
-    rows: Iterable[Cells]
     try:
         if kind == ".parquet":
             header, rows = _read_parquet(path, wanted)
@@ -142,7 +141,7 @@ def _find_separator(text: str) -> str:
     return max(_SEPARATORS, key=count_columns)
 
 
-def _parse_csv(text: str, sep: str) -> tuple[list[str], Iterator[Cells]]:
+def _parse_csv(text: str, sep: str) -> tuple[list[str], Iterable[Cells]]:
     # Not pandas, which takes the first column for an index where the first row has a field too
     # many, and fills rows that have too few.
     csv.field_size_limit(2**31 - 1)  # the default of 131,072 is too short for documents
@@ -161,7 +160,7 @@ def _name_cells(header: list[str], records: Iterable[list[str]], sep: str) -> It
         yield {column: cell if cell.strip() else None for column, cell in cells}
 
 
-def _parse_json(text: str, is_lines: bool) -> tuple[list[str], list[Cells]]:
+def _parse_json(text: str, is_lines: bool) -> tuple[list[str], Iterable[Cells]]:
     is_lines = is_lines or not text.lstrip().startswith("[")
     # Not splitlines: it also splits at Unicode line separators inside texts.
     parts = filter(str.strip, text.split("\n")) if is_lines else json.loads(text)
@@ -177,7 +176,7 @@ def _parse_json(text: str, is_lines: bool) -> tuple[list[str], list[Cells]]:
     return list(rows[0]) if rows else [], rows
 
 
-def _read_parquet(path: Path, wanted: Sequence[str]) -> tuple[list[str], list[Cells]]:
+def _read_parquet(path: Path, wanted: Sequence[str]) -> tuple[list[str], Iterable[Cells]]:
     import pyarrow.parquet as pq  # takes half a second, needed for this format only
 
     try:
@@ -211,24 +210,22 @@ def decode_lines(blocks: Iterable[bytes], where: str, encoding: str) -> Iterator
     first = next(blocks, b"")
     encoding = _UNMARKED.get(codecs.lookup(encoding).name, encoding)
     encoding = next((name for mark, name in _MARKS.items() if first.startswith(mark)), encoding)
-    decoder = codecs.getincrementaldecoder(encoding)()
     number = 1
     rest = ""
-    for block in chain([first], blocks, [b""]):
-        try:
-            rest += decoder.decode(block, final=not block)
-        except UnicodeDecodeError as error:
-            line = number + error.object[: error.start].count(b"\n")
-            # Any bytes are Latin-1, but few other encodings are without its control characters.
-            is_latin = "".join(error.object.decode("latin-1").split()).isprintable()
-            name = "latin-1" if is_latin and encoding == "utf-8" else "NAME"
-            raise DataError(
-                f"line {line} of {where} is not {encoding.upper()} text; "
-                f"give the encoding of the file: data.encoding={name}"
-            ) from error
-        *lines, rest = rest.split("\n")
-        number += len(lines)
-        yield from lines
+    try:
+        for text in codecs.iterdecode(chain([first], blocks), encoding):
+            *lines, rest = (rest + text).split("\n")
+            number += len(lines)
+            yield from lines
+    except UnicodeDecodeError as error:
+        number += error.object[: error.start].count(b"\n")
+        # Any bytes are Latin-1; those of most other encodings have control characters in it.
+        is_latin = "".join(error.object.decode("latin-1").split()).isprintable()
+        name = "latin-1" if is_latin and encoding == "utf-8" else "NAME"
+        raise DataError(
+            f"line {number} of {where} is not {encoding.upper()} text; "
+            f"give the encoding of the file: data.encoding={name}"
+        ) from error
     yield rest
 
 

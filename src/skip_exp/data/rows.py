@@ -5,7 +5,7 @@ import logging
 from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import chain
+from itertools import chain, product
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,7 +17,6 @@ from skip_exp.data.read import FIX, Table
 from skip_exp.data.splits import (
     NO_LABEL,
     NOT_APART,
-    SELECT_EVERY,
     choose_slice,
     draw_stratified,
     join_rows,
@@ -49,8 +48,8 @@ class Rows:
         source: local:<dir>, hub:<id> or embedded:<name>.
         fingerprint: hash of texts and labels; see :func:`hash_rows`.
         read: the same of the rows as they were read: equal for every seed.
-        dropped: number of rows left out: bad ones, and duplicates in train.
-        duplicates: number of validation rows whose texts are also a train row's.
+        dropped: number of rows left out: bad ones, and duplicates in train or select.
+        duplicates: number of validation rows whose texts are also in train or select.
         majority: scores of always predicting validation's most frequent label.
         train_rows: number of rows drawn for ``train``; None: all of them.
         tokenizer: that made the token ids; None before.
@@ -162,9 +161,12 @@ def find_units(rows: Sequence[Row]) -> Sequence[Hashable]:
 
 
 def set_apart(spec: TaskConfig, splits: Splits, seed: int) -> Splits:
-    """Make a validation split of train rows, where a task has none."""
+    """Make a validation split of train rows, where a task has none. It has no text of select."""
     train = splits.pop(spec.train)
-    held = {*draw_stratified(get_labels(train), find_units(train), seed)}
+    units = find_units(train)
+    select = {*get_texts(splits.get(SELECT, []))}
+    barred = {unit for row, unit in zip(train, units, strict=True) if tuple(row["texts"]) in select}
+    held = {*draw_stratified(get_labels(train), units, seed, barred=barred)}
     log.info(
         "data: no %s file: %d of %d train rows are set apart, stratified, by seed %d",
         spec.validation,
@@ -179,14 +181,17 @@ def set_apart(spec: TaskConfig, splits: Splits, seed: int) -> Splits:
 
 
 def cut_slice(spec: TaskConfig, splits: Splits) -> tuple[list[Row], list[Row]]:
-    """Train rows without the selection slice, and the slice: a part of train, or a given split."""
+    """Train rows without the selection slice, and the slice: a part of train, or a given split.
+
+    Raises:
+        DataError: there is nothing to select by.
+    """
     train, select = splits[spec.train], splits.get(SELECT)
     if select is None:
-        is_grouped = bool(train) and "group" in train[0]
-        chosen = choose_slice(get_labels(train), find_units(train), is_grouped=is_grouped)
+        chosen = choose_slice(get_labels(train), find_units(train), is_grouped="group" in train[0])
         train, select = _divide(train, {*chosen})
-        if not select and len(train) >= SELECT_EVERY:
-            raise DataError(f"task {spec.name}: {NOT_APART}: give task.files.{SELECT}")
+    if not select:
+        raise DataError(f"task {spec.name}: {NOT_APART}: give task.files.{SELECT} its own rows")
     _warn_of_rare(spec, train, select)
     return train, select
 
@@ -212,26 +217,34 @@ def _divide(rows: list[Row], chosen: set[int]) -> tuple[list[Row], list[Row]]:
     return others, [row for i, row in enumerate(rows) if i in chosen]
 
 
-def drop_duplicates(spec: TaskConfig, splits: Splits) -> list[Row]:
-    """The train rows that are neither scored nor choose an epoch."""
-    train = splits[spec.train]
-    known = {texts for name in splits if name != spec.train for texts in get_texts(splits[name])}
-    kept = [row for row in train if tuple(row["texts"]) not in known]
-    if len(kept) < len(train):
-        log.info("data: dropped %d train rows that are also scored", len(train) - len(kept))
-    return kept
+def separate(spec: TaskConfig, splits: Splits, drop: bool) -> Splits:
+    """Compare every two splits of which one must not know the texts of the other.
 
+    What is scored may neither train a model nor choose its epoch; what chooses may not train it.
 
-def count_duplicates(spec: TaskConfig, splits: Splits, name: str) -> int:
-    """Number of a split's rows whose texts are also a train row's; a warning says it."""
-    known = {*get_texts(splits[spec.train])}
-    duplicates = sum(texts in known for texts in get_texts(splits[name]))
-    if duplicates:
-        log.warning(
-            "data: %d of %d %s rows are also train rows (data.deduplicate=true drops those)",
-            duplicates, len(splits[name]), name,
-        )  # fmt: skip
-    return duplicates
+    Args:
+        drop: leave repeated rows out of train, then of select, and score all that are given. Else
+            they stay, and a warning counts them.
+    """
+    separated = dict(splits)
+    scored = product((spec.train, SELECT), (spec.validation, *spec.extra))
+    for name, other in [(spec.train, SELECT), *scored]:
+        rows = separated.get(name, [])
+        others = separated.get(other, [])
+        shared = {*get_texts(rows)} & {*get_texts(others)}
+        repeated = sum(texts in shared for texts in get_texts(others))
+        if repeated and drop:
+            separated[name] = [row for row in rows if tuple(row["texts"]) not in shared]
+            log.info("data: dropped %s rows: %d %s rows repeat them", name, repeated, other)
+        elif repeated:
+            log.warning(
+                "data: %d of %d %s rows are also %s rows (data.deduplicate=true drops those)",
+                repeated,
+                len(others),
+                other,
+                name,
+            )
+    return separated
 
 
 def check_train(spec: TaskConfig, rows: list[Row], where: str) -> None:

@@ -18,11 +18,11 @@ from skip_exp.data.rows import (
     Rows,
     Splits,
     check_train,
-    count_duplicates,
     cut_slice,
-    drop_duplicates,
     get_labels,
+    get_texts,
     hash_rows,
+    separate,
     set_apart,
     to_rows,
     warn_of_conflicts,
@@ -57,18 +57,15 @@ def load_rows(spec: TaskConfig, data: DataConfig, seed: int = 1) -> Rows:
         rows = to_rows(table, spec, name, data.drop_bad)
         warn_of_conflicts(table, rows)
         splits[name] = [*rows.values()]
-    given = sum(len(table.rows) for table in found.values())
     read = hash_rows(splits)
     if spec.validation not in splits:
         splits = set_apart(spec, splits, seed)
-    if data.deduplicate:
-        splits[spec.train] = drop_duplicates(spec, splits)
+    splits = separate(spec, splits, data.deduplicate)
     check_train(spec, splits[spec.train], found[spec.train].where)
     train, select = cut_slice(spec, splits)
     if source == STAND_IN:
         log.warning("data: SNLI pairs stand in for %s: %s", spec.name, "; ".join(reasons))
-    if SELECT in splits:
-        count_duplicates(spec, splits, SELECT)
+    seen = {*get_texts(splits[spec.train]), *get_texts(splits.get(SELECT, []))}
     return Rows(
         spec=spec,
         train=train,
@@ -78,8 +75,8 @@ def load_rows(spec: TaskConfig, data: DataConfig, seed: int = 1) -> Rows:
         source=source,
         fingerprint=hash_rows(splits),
         read=read,
-        dropped=given - sum(map(len, splits.values())),
-        duplicates=count_duplicates(spec, splits, spec.validation),
+        dropped=sum(len(table.rows) for table in found.values()) - sum(map(len, splits.values())),
+        duplicates=sum(texts in seen for texts in get_texts(splits[spec.validation])),
         majority=score_majority(spec, get_labels(splits[spec.validation])),
     )
 
@@ -171,10 +168,10 @@ def _read_embedded(spec: TaskConfig) -> tuple[Tables, str]:
     name = EMBEDDED_TASKS.get(spec.name)
     if name is None or spec.extra:
         raise NotFound(f"the package comes with rows for {' and '.join(EMBEDDED_TASKS)} only")
-    train, validation = (
-        EMBEDDED_ROWS / name / f"{split}.parquet" for split in ("train", "validation")
-    )
-    paths = {spec.train: train, spec.validation: validation}
+    paths = {
+        spec.train: EMBEDDED_ROWS / name / "train.parquet",
+        spec.validation: EMBEDDED_ROWS / name / "validation.parquet",
+    }
     return _read_files(spec, paths, DataConfig()), f"embedded:{name}"
 
 
@@ -215,8 +212,9 @@ def _hub(spec: TaskConfig) -> tuple[Tables, str]:
         classes = read_class_names(data, spec.label)
         if {*(classes or [])} != {*spec.labels}:
             classes = None  # the task has names of its own, in label order
-        wanted, where = _want(spec, split), f"{name} {split}"
-        tables[split] = dataset_to_table(data, wanted, where, spec.label, classes)
+        tables[split] = dataset_to_table(
+            data, _want(spec, split), f"{name} {split}", spec.label, classes
+        )
     return tables, f"hub:{name}"
 
 

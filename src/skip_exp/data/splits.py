@@ -3,7 +3,7 @@
 Rows of one *unit* stay together: rows with the same text, and the rows of a group.
 """
 
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Collection, Hashable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -49,7 +49,11 @@ def labels_of(label: Any) -> tuple[int, ...]:
 
 
 def draw_stratified(
-    labels: Sequence[Any], units: Sequence[Hashable], seed: int, part: float = VALIDATION
+    labels: Sequence[Any],
+    units: Sequence[Hashable],
+    seed: int,
+    part: float = VALIDATION,
+    barred: Collection[Hashable] = (),
 ) -> list[int]:
     """Indices of random rows, about ``part`` of each label's, in order; never all of a label's.
 
@@ -61,16 +65,18 @@ def draw_stratified(
         labels: class indices, or 0/1 of every label for rows that have several.
         units: see :func:`join_rows`. A unit is taken where that brings the numbers of rows nearer
             to what is wanted; if none does, the one of several rows that is least too large.
+        barred: units that are not drawn.
     """
     labels = [labels_of(label) for label in labels]
     has_several = any(len(each) > 1 for each in labels)
     members, left = _members(units), _count_labels(labels, range(len(labels)))
     wanted = {label: part * count for label, count in left.items()}
-    taken, least = list[int](), (float("inf"), list[int]())
+    taken: list[int] = []
+    of_several: list[tuple[float, list[int]]] = []
     for unit in (members[i] for i in np.random.default_rng(seed).permutation(len(members))):
         counts = _count_labels(labels, unit)
-        if any(left[label] <= count for label, count in counts.items()):
-            continue  # all that is left of a label
+        if units[unit[0]] in barred or any(left[x] <= count for x, count in counts.items()):
+            continue  # barred, or all that is left of a label
         nearer = sum(abs(wanted[x]) - abs(wanted[x] - count) for x, count in counts.items())
         # A row of several labels is as often too much for one as it is wanted for another.
         if nearer > 0 or (nearer == 0 and not has_several):
@@ -79,8 +85,8 @@ def draw_stratified(
                 left[label] -= count
                 wanted[label] -= count
         if len(unit) > 1:
-            least = min(least, (-nearer, unit))
-    return sorted(taken or least[1])
+            of_several.append((-nearer, unit))
+    return sorted(taken or min(of_several, default=(0.0, taken))[1])
 
 
 def choose_slice(

@@ -3,18 +3,20 @@
 It may also be the index of a class, where no name could be meant.
 """
 
+import difflib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
 from numbers import Real
 from typing import Any
 
-from skip_exp.errors import shown
+from skip_exp.errors import did_you_mean, shown
 
 JOINTS = ";|,"  # between the names of several labels in a cell; the first that it has counts
 FLAGS = {"0": 0, "1": 1, "false": 0, "true": 1}
 NUMBER = re.compile(r"-?\d+(\.\d+)?")
 _WHOLE = re.compile(r"(-?\d+)\.0+")  # an index in a column of floats: 1.0
+_LONG_WORD = re.compile(r"([^\W\d_])[^\W\d_]{3,}([^\W\d_])")  # five letters or more
 _EDGES = " '\"[]"  # around a name, where a list was written into a CSV file
 
 
@@ -58,6 +60,26 @@ def with_indices(names: Sequence[str]) -> bool:
     return not any(map(NUMBER.fullmatch, names))
 
 
+def find_slips(label: str, names: Iterable[str]) -> list[str]:
+    """The names that a label may be a slip of: a letter within a long word differs.
+
+    Example:
+        >>> find_slips("humann", ["human", "machine"]), find_slips("group 1", ["group 2"])
+        (['human'], [])
+
+    Numbers and short words tell classes apart, and so do the ends of a word: "inactive", "groupA".
+
+    Args:
+        label, names: in lower case, and not empty.
+    """
+    ends = _LONG_WORD.sub(r"\1\2", label)
+    near: list[str] = []
+    for name in names:  # the first letter is soon compared, also where there are many names
+        if name[:1] == label[:1] and _LONG_WORD.sub(r"\1\2", name) == ends:
+            near.append(name)
+    return difflib.get_close_matches(label, near, cutoff=(len(label) - 1) / len(label))
+
+
 class LabelIndex:
     """Finds the class of a label by name, in any case, or by index where no name could be meant.
 
@@ -84,7 +106,8 @@ class LabelIndex:
         found = self.find(text)
         if found is None:
             given = f"label {shown(value)}" if text else "empty label"
-            raise ValueError(f"{given} in column {column!r}")
+            near = find_slips(text.casefold(), self.folded) if text else []
+            raise ValueError(f"{given} in column {column!r}{did_you_mean(text.casefold(), near)}")
         return found
 
 

@@ -134,8 +134,8 @@ WARNINGS = {  # by the column of the cells that asks for it
     " by two standard errors: what pruning does there says little.",
     "versions": "Cells marked with several code versions gather results of different code or"
     " libraries: run their jobs again before you compare them.",
-    "duplicates": "Where validation rows are duplicates of train rows, their labels were seen in"
-    " training; data.deduplicate=true drops them from train.",
+    "duplicates": "Where validation rows are duplicates of train or selection rows, their labels"
+    " were seen before; data.deduplicate=true drops them there.",
     "contended": "Contended timings were taken beside other load and are not shown: the same"
     " command takes them again.",
 }

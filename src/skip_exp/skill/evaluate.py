@@ -46,7 +46,7 @@ def read_labelled(
         metrics=list(dict.fromkeys([about.scores.metric or metrics[0], *metrics])),
         kind=about.kind,
     )
-    table = to_table(data, task.text, task.label or task.label_columns, reading=reading)
+    table = to_table(data, task.text, task.label or task.label_columns, reading)
     return Labelled(task, table, to_rows(table, task, "test", reading.drop_bad))
 
 
