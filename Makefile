@@ -44,6 +44,8 @@ test-nightly: $(STAMP) ## the slow tests, and the properties with many more exam
 
 test-hydra-next: $(STAMP) ## sweeps and configuration on the release candidate of Hydra 1.4
 	@$(PY) -m pip install -q --no-compile --upgrade --pre --target build/hydra-next 'hydra-core>=1.4rc1'
+	@$(PY) -m pip install -q --no-compile --upgrade --no-deps --target build/hydra-next \
+	  'hydra-optuna-sweeper>=1.4rc1' 'optuna>=4.9'
 	@OMP_NUM_THREADS=1 PYTHONPATH=build/hydra-next $(PY) -m pytest -m "not slow" tests/config tests/sweep
 
 lint: $(STAMP) ## ruff and mypy

@@ -58,9 +58,7 @@ WRONG = {  # command: what its line has to name
     "+task=rte output_dir=x": "output_dir=x hydra.run.dir",
     "+task=rte hydra.job.chdir=true": "hydra.job.chdir=True",
     "+task=rte hydra/launcher=submitit_slurm": "hydra/launcher=submitit_slurm -m",
-    "+task=rte hparams_search=optuna": "-m",
-    "+task=rte hparams_search=optuna -m sweep.objective=metric/final": "sweep.objective=",
-    "+task=rte hparams_search=optuna -m tune.lr=interval(0.1,20)": "tune.lr=",
+    "+task=rte hydra/sweeper=ax -m": "hydra/sweeper=ax basic skip_exp[search]",
 }
 FILES = {  # task files: text, and what the line has to name
     "cut off": ("name: [mine", "mine.yaml line 1"),

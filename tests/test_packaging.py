@@ -48,7 +48,6 @@ def test_the_wheel_holds_every_config(wheel: Path) -> None:
     assert "skip_exp/conf/config.yaml" in wanted
     assert wanted <= names
     assert {"skip_exp/__main__.py", "skip_exp/py.typed"} <= names
-    assert "hydra_plugins/skip_exp_search/__init__.py" in names
     assert not [name for name in names if name.startswith("skip_exp/conf/local")]
     files = ("model.safetensors", "config.json", "tokenizer.json", "README.md")
     assert {f"skip_exp/weights/{name}/{file}" for name in SHIPPED for file in files} <= names

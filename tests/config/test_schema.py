@@ -88,6 +88,8 @@ def sets_of_choices() -> list[list[str]]:
 @pytest.mark.usefixtures("conf")
 @pytest.mark.parametrize("chosen", sets_of_choices(), ids=" ".join)
 def test_every_choice_composes_and_leaves_nothing_open(chosen: list[str]) -> None:
+    if chosen[0].startswith("hparams_search"):
+        pytest.importorskip("hydra_plugins.hydra_optuna_sweeper")
     cfg = composed(*(each.replace("task=", "+task=") for each in chosen))
     OmegaConf.resolve(cfg)
     assert not OmegaConf.missing_keys(cfg)

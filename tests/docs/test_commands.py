@@ -104,6 +104,8 @@ def fixed_and_swept(overrides: list[str]) -> tuple[list[str], dict[str, list[str
 def composed(given: Any, overrides: list[str], tmp_path: Path, hydra: bool = False) -> Any:
     """The configuration of one job, as the command line would have it."""
     own: list[str] = [f"output_dir={tmp_path}"]
+    if any(override.startswith("hparams_search=") for override in overrides):
+        pytest.importorskip("hydra_plugins.hydra_optuna_sweeper")
     schema.register()
     conf = folder = schema.conf_dir()
     if given.config_dir:

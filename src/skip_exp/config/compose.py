@@ -34,6 +34,7 @@ _OWN = {  # what to do where none of a group's choices is meant
     "task": "; for your own rows: skip-exp train FILE, or --config-dir",
     "attribution": "; for your own method: --config-dir",
     "backbone": "; for a folder or a hub id: backbone.path=, with backbone.name= and .family=",
+    "sweeper": "; for a search: pip install 'skip_exp[search]'",
 }
 _IN_FILE = re.compile(r"In '(.+?)': .* composing config: (.*) full_key: (\S+)")  # by Hydra
 _TWICE = re.compile(r"Multiple values for (\S+)\.|(\S+) appears more than once")

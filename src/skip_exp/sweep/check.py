@@ -14,6 +14,8 @@ from filelock import FileLock, Timeout
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
 from hydra.core.plugins import Plugins
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, flag_override
@@ -23,15 +25,7 @@ from skip_exp.config.checks import require
 from skip_exp.config.compose import explain
 from skip_exp.config.schema import list_objectives
 from skip_exp.errors import ConfigError, SkipError, first_line
-from skip_exp.sweep.finish import STARTED
-from skip_exp.sweep.search import (
-    check_search,
-    check_trial,
-    is_search,
-    list_ends,
-    name_search,
-    parse_overrides,
-)
+from skip_exp.sweep.finish import STARTED, SWEEP
 
 LOCK = ".lock"  # in the folder of the results
 BASIC = ("BasicSweeper", "BasicLauncher")  # Hydra's own: all combinations, one after the other
@@ -48,12 +42,11 @@ class Started(Callback):
             SystemExit: the command is refused.
         """
         with _refusing():
-            if not config.hydra.launcher._target_.endswith(BASIC):  # Hydra would not use it
-                name = config.hydra.runtime.choices["hydra/launcher"]
-                raise SkipError(f"hydra/launcher={name}: is for sweeps; add -m, or leave it out")
+            for part in ("launcher", "sweeper"):
+                if not config.hydra[part]._target_.endswith(BASIC):  # Hydra would not use it
+                    name = config.hydra.runtime.choices[f"hydra/{part}"]
+                    raise SkipError(f"hydra/{part}={name}: is for sweeps; add -m, or leave it out")
             check_composed(copy.deepcopy(config))
-            if is_search(config.hydra):
-                check_trial(config.hydra)
             with _as_current(config):  # for interpolations of Hydra's own
                 folder = Path(config.hydra.run.dir)
             _claim(folder, "hydra.run.dir")
@@ -67,20 +60,14 @@ class Started(Callback):
         with _refusing():
             _check_folder(config.hydra)
             _check_launcher(config.hydra)
-            searches = is_search(config.hydra)
-            jobs = list_ends(config.hydra) if searches else list_jobs(config.hydra)
-            for number, overrides in enumerate(jobs):
+            for number, overrides in enumerate(list_jobs(config.hydra)):
                 composed = _loader().load_sweep_config(config, overrides)
                 check_composed(composed, number)
-            if searches:
-                check_search(config.hydra, list_objectives(composed.sweep.objective))
+                _check_objective(composed)
             _claim(Path(config.hydra.sweep.dir), "hydra.sweep.dir")
-            if searches:
-                hydra, sweeper = config.hydra, config.hydra.sweeper
-                STARTED.search = name_search(
-                    hydra.job.config_name, hydra.overrides.task, sweeper.params, sweeper.direction
-                )
-        STARTED.folder, STARTED.multirun = Path(config.hydra.sweep.dir), True
+            STARTED.folder = Path(config.hydra.sweep.dir)
+            STARTED.multirun = True
+            OmegaConf.save(config, STARTED.folder / SWEEP)  # only Hydra's own sweeper does so
 
     def on_job_start(self, config: DictConfig, **_: Any) -> None:
         """Before each job, in the process that runs it."""
@@ -119,17 +106,59 @@ def check_composed(composed: DictConfig, number: int = 0) -> None:
     )
 
 
-def list_jobs(hydra: Any) -> list[list[str]]:
-    """The overrides of every job of a sweep; none if another sweeper chooses them on the way.
+def parse_overrides(hydra: Any) -> dict[str, Override]:
+    """The overrides of a sweep, by key: those of its files, and those of the command.
+
+    The last override of a key wins: a value of the command line replaces that of a sweep file.
 
     Args:
         hydra: the node ``hydra`` of the sweep's configuration.
     """
-    if not hydra.sweeper._target_.endswith(BASIC):
-        return []
-    sweeper: Any = Plugins.instance().class_name_to_class[hydra.sweeper._target_]
-    jobs: list[list[str]] = sweeper.split_arguments([*parse_overrides(hydra).values()], None)[0]
-    return jobs
+    params = [f"{key}={value}" for key, value in (hydra.sweeper.get("params") or {}).items()]
+    outer = GlobalHydra.instance()  # without it, glob(*) cannot be read
+    parser = OverridesParser.create(outer.config_loader() if outer.is_initialized() else None)
+    parsed = parser.parse_overrides([*params, *hydra.overrides.task])
+    return {override.get_key_element(): override for override in parsed}
+
+
+def list_jobs(hydra: Any) -> list[list[str]]:
+    """The overrides of every job of a sweep.
+
+    Of a search, whose sweeper chooses values on the way, only those at two ends of its space.
+
+    Args:
+        hydra: the node ``hydra`` of the sweep's configuration.
+    """
+    parsed = parse_overrides(hydra)
+    if hydra.sweeper._target_.endswith(BASIC):
+        sweeper: Any = Plugins.instance().class_name_to_class[hydra.sweeper._target_]
+        jobs: list[list[str]] = sweeper.split_arguments([*parsed.values()], None)[0]
+        return jobs
+    first = []
+    last = []
+    for key, override in parsed.items():
+        value: Any = override.value()
+        if override.is_interval_sweep():
+            values = [value.start, value.end]
+        elif override.is_sweep_override():
+            values = [*override.sweep_string_iterator()]
+        else:
+            values = [override.get_value_element_as_str()]
+        first.append(f"{key}={values[0]}")
+        last.append(f"{key}={values[-1]}")
+    return [first, last]
+
+
+def _check_objective(composed: DictConfig) -> None:
+    """Raise ConfigError where a search has more or fewer directions than objectives."""
+    direction = composed.hydra.sweeper.get("direction")
+    count = len(direction) if OmegaConf.is_list(direction) else int(direction is not None)
+    require(
+        direction is None or len(list_objectives(composed.sweep.objective)) == count,
+        "sweep.objective",
+        composed.sweep.objective,
+        f"a search needs one for each hydra.sweeper.direction: {direction}",
+    )
 
 
 @contextmanager

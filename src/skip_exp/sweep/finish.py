@@ -7,14 +7,14 @@ import os
 import re
 import shlex
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from filelock import FileLock
 
 from skip_exp import results
 
-SWEEP = "multirun.yaml"  # Hydra writes it before the first job of a sweep starts
+SWEEP = "multirun.yaml"  # written before the first job of a sweep starts
 
 
 @dataclass
@@ -24,8 +24,6 @@ class State:
     folder: Path | None = None  # None until a job or a sweep starts
     multirun: bool = False
     failed: bool = False
-    search: str | None = None  # its name, if the sweep is one
-    best: list[str] = field(default_factory=list)  # lines about its best trials
     lock: FileLock | None = None  # of that folder, held until the process ends
 
 
@@ -53,26 +51,21 @@ def finish() -> bool:
             print(f"error: {place}: no job left a result there", file=sys.stderr)
         print(f"results: {place}")
         print(f"report:  skip-exp report {shlex.quote(place)}")
-        for line in STARTED.best:
-            print(line)
     elif done and not STARTED.failed:
         print(f"results: {place}")
         if done[0].choice.model is None:  # else its log has said it
             print(results.next_steps(done[0]))
-    if STARTED.search:  # jobs of an earlier command may have failed
-        return bool(STARTED.best) and not STARTED.failed
     return 0 < len(done) == len(found) and not lost and not STARTED.failed
 
 
 def list_new(folder: Path, name: str) -> list[Path]:
     """This command's files ``name`` in its job folders: an earlier sweep may have left others.
 
-    A reused result is written anew. All jobs of a search count: its folder holds no others.
+    A reused result is written anew.
     """
     if not STARTED.multirun:
         return [file for file in [folder / name] if file.is_file()]
-    # A search goes on with the jobs of earlier commands.
-    return list_since(0.0 if STARTED.search else start_of(folder), folder, name)
+    return list_since(start_of(folder), folder, name)
 
 
 def list_since(began: float, sweep_folder: Path, name: str) -> list[Path]:

@@ -20,6 +20,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from skip_exp import results
+from skip_exp.cache.version import digest
 from skip_exp.config import together
 from skip_exp.config.compose import describe_failure
 from skip_exp.config.groups import name_goal
@@ -27,7 +28,6 @@ from skip_exp.config.schema import Config, TrainerConfig, list_objectives, regis
 from skip_exp.errors import SkipError, is_full_disk
 from skip_exp.sweep.check import BASIC, list_jobs
 from skip_exp.sweep.finish import STARTED, SWEEP, list_since, start_of
-from skip_exp.sweep.search import is_search, name_command
 from skip_exp.utils import console, files
 from skip_exp.utils.machine import list_gpus
 
@@ -41,7 +41,7 @@ def run_job(cfg: DictConfig) -> float | tuple[float, ...] | None:
     """Run one job. An error fails this job only and is written to its result file.
 
     Returns:
-        What ``sweep.objective`` names, for Hydra's sweepers; NaN if the job failed.
+        What ``sweep.objective`` names, for Hydra's sweepers; None if the job failed.
     """
     logging.raiseExceptions = False  # the job reports a full disk once, not each log line
     try:
@@ -74,12 +74,17 @@ def run_composed(cfg: Config) -> None:
 
 
 def read_objectives(cfg: DictConfig, has_failed: bool = False) -> float | tuple[float, ...] | None:
-    """The fields of the job's result that ``sweep.objective`` names, as W&B's summary has them."""
+    """The fields of the job's result that ``sweep.objective`` names, as W&B's summary has them.
+
+    None if one is missing: hydra-optuna-sweeper 1.3 ends the search at a NaN.
+    """
     result = None if has_failed else results.read_finished(cfg.output_dir)
     fields = results.flatten(result or {})
     values = tuple(
         float(fields.get(name, math.nan)) for name in list_objectives(cfg.sweep.objective)
     )
+    if any(map(math.isnan, values)):
+        return None
     return values if len(values) > 1 else next(iter(values), None)
 
 
@@ -98,8 +103,7 @@ def announce(cfg: DictConfig) -> None:
     place = f"{number} of {total}" if total else str(number)
     began = start_of(folder)
     done = len(list_since(began, folder, results.FILE))
-    is_first = number == 1 and not is_search(hydra)  # a search has one folder
-    if is_first and cfg.sweep.id and cfg.cache.dir and cfg.sweep.skip_done:
+    if number == 1 and cfg.sweep.id and cfg.cache.dir and cfg.sweep.skip_done:
         notes = Path(cfg.cache.dir) / "sweeps" / cfg.sweep.id.replace("/", "-")
         noted = notes.read_text().splitlines() if notes.is_file() else []
         earlier = [each for each in noted if each != str(folder) and Path(each).is_dir()]
@@ -121,9 +125,7 @@ def _count_jobs(folder: Path) -> int:
     """Number of jobs of the sweep; 0 if unknown."""
     try:
         sweep: Any = OmegaConf.load(folder / SWEEP)
-        if is_search(sweep.hydra):
-            return int(sweep.hydra.sweeper.n_trials)
-        return len(list_jobs(sweep.hydra))
+        return int(sweep.hydra.sweeper.get("n_trials") or len(list_jobs(sweep.hydra)))
     except Exception as problem:  # a missing number fails no job
         log.debug("number of jobs: %s", problem)
         return 0
@@ -136,7 +138,10 @@ def sweep_id() -> str | None:
     if hydra.mode != RunMode.MULTIRUN or not file.is_file():
         return None
     sweep: Any = OmegaConf.load(file)
-    return name_command(sweep.hydra)
+    name = sweep.hydra.job.config_name
+    params = OmegaConf.to_container(sweep.hydra.sweeper.get("params") or OmegaConf.create({}))
+    command = digest([name, sorted(sweep.hydra.overrides.task), params])[:8]
+    return f"{'sweep' if name == 'config' else name}-{command}"
 
 
 def tell_failure(cfg: DictConfig, problem: Exception) -> None:
