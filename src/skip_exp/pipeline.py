@@ -86,9 +86,8 @@ def run_phases(job: Job, clock: Clock) -> Entry:
     with clock("attribute"):
         relevance, result.cache["attribution"] = attribute(job, dense)
     with clock("prune"):
-        pruned, keep = prune(
-            job.trainer, dense.value, relevance.value, settings, settings.ratio, job.seed("prune")
-        )
+        seed = job.seed("prune")
+        pruned, keep = prune(dense.value, relevance.value, settings, settings.ratio, seed)
         log_reached(dense.value, pruned, keep, settings.ratio)
     with clock("retune"):
         final, epochs = retune(job, dense, pruned, job.loggers)

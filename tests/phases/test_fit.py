@@ -95,7 +95,7 @@ def test_a_head_is_fitted_again_to_what_the_cut_left(
     job = prepare(toy_job(toy, tmp_path, "run"))
     dense, _ = tune(job)
     relevance, _ = attribute(job, dense)
-    pruned, _ = prune(job.trainer, dense.value, relevance.value, job.cfg.prune, 0.7, 1)
+    pruned, _ = prune(dense.value, relevance.value, job.cfg.prune, 0.7, 1)
     starts: list[float] = []
 
     def see_start(*given: Any) -> Any:

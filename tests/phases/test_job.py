@@ -205,7 +205,7 @@ def test_a_part_that_draws_at_random_draws_the_same_whatever_ran_before(tmp_path
         random.seed(state)
         relevance = attribute(job, Keyed(f"dense {state}", lambda: dense))[0].value
         random.seed(state)  # as where the relevance comes from the cache
-        _, keep = prune(job.trainer, dense, relevance, job.cfg.prune, 0.5, seed)
+        _, keep = prune(dense, relevance, job.cfg.prune, 0.5, seed)
         found.append((relevance, keep))
     for first, second in zip(*found, strict=True):
         assert first.keys() == second.keys()

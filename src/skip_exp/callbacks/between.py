@@ -1,7 +1,7 @@
-"""Neuron attribution and structured pruning as callbacks of any Lightning trainer.
+"""Neuron attribution and structured pruning, also as callbacks of any Lightning trainer.
 
-Both act in ``setup``, before optimizers are built, on ``pl_module.model``, and once: Lightning
-calls ``setup`` again in each pass of a trainer, such as ``test`` after ``fit``.
+The callbacks act on ``pl_module.model`` in ``setup``, before optimizers are built, and once:
+Lightning calls ``setup`` again in each pass of a trainer, such as ``test`` after ``fit``.
 """
 
 import copy
@@ -26,6 +26,25 @@ from skip_exp.pruning.allocate import allocate
 Method = Callable[[SoftPromptModel, list[Batch]], Relevance]
 
 
+def find_relevance(
+    model: SoftPromptModel, method: Method, batches: Iterable[Batch], device: torch.device
+) -> Relevance:
+    """The relevance of a model's neurons: {site: scores}, fp32 on the CPU.
+
+    Args:
+        method: (model in eval mode, batches) -> relevance. It gets a copy of the model, because it
+            may ask for gradients of weights that other models share.
+        batches: input_ids, attention_mask and labels of the calibration rows.
+        device: of the copy and of the batches that the method gets.
+
+    Raises:
+        ValueError: the method returned something else.
+    """
+    duplicate = copy.deepcopy(model).to(device).eval()
+    scores = method(duplicate, [move_data_to_device(batch, device) for batch in batches])
+    return check_relevance(scores, site_sizes(shapes_of(duplicate)))
+
+
 @dataclass(eq=False, repr=False)
 class AttributionCallback(Callback):
     """Scores every neuron of the module's model.
@@ -37,13 +56,11 @@ class AttributionCallback(Callback):
         torch.Size([1536])
 
     Args:
-        method: (model in eval mode, batches) -> relevance. It gets a copy of the model, because it
-            may ask for gradients of weights that other models share.
-        batches: input_ids, attention_mask and labels of the calibration rows; moved to the
-            trainer's device.
+        method: as in :func:`find_relevance`.
+        batches: as there; moved to the trainer's device.
 
     Attributes:
-        relevance: {site: scores}, fp32 on the CPU; empty before the callback ran.
+        relevance: as there; empty before the callback ran.
     """
 
     method: Method
@@ -52,12 +69,9 @@ class AttributionCallback(Callback):
 
     def setup(self, trainer: L.Trainer, pl_module: Any, stage: str) -> None:
         """Score the neurons. Raises ValueError: the method returned something else."""
-        if self.relevance:
-            return
-        model = copy.deepcopy(_model_of(trainer, pl_module)).eval()
-        device = trainer.strategy.root_device
-        found = self.method(model, [move_data_to_device(batch, device) for batch in self.batches])
-        self.relevance = check_relevance(found, site_sizes(shapes_of(model)))
+        if not self.relevance:
+            device = trainer.strategy.root_device
+            self.relevance = find_relevance(pl_module.model, self.method, self.batches, device)
 
 
 @dataclass(eq=False, repr=False)
@@ -94,24 +108,17 @@ class PruningCallback(Callback):
         """Cut the model. Raises ConfigError: the sites and layers cannot reach the ratio."""
         if self.keep:
             return
-        model = _model_of(trainer, pl_module)
         keep = allocate(
             self.relevance,
-            sizes=shapes_of(model),
+            sizes=shapes_of(pl_module.model),
             ratio=self.ratio,
             sites=[*self.sites],
             allocation=self.allocation,
             round_to=self.round_to,
             layers=self.layers,
         )
-        pl_module.model = cut(model, keep, self.layers)
+        pl_module.model = cut(pl_module.model, keep, self.layers)
         self.keep = keep
-
-
-def _model_of(trainer: L.Trainer, module: Any) -> SoftPromptModel:
-    """The module's model, on the device that Lightning moves it to after `setup`."""
-    model: SoftPromptModel = module.model
-    return model.to(trainer.strategy.root_device)
 
 
 def check_relevance(found: Any, sizes: Mapping[Site, int]) -> Relevance:

@@ -4,11 +4,13 @@ Relevance is computed once for all ratios.
 """
 
 import logging
+import os
 
 import lightning as L
+import torch
 
 from skip_exp.cache.store import Entry, Keyed
-from skip_exp.callbacks.between import AttributionCallback, Method, PruningCallback
+from skip_exp.callbacks.between import Method, find_relevance
 from skip_exp.config.groups import MISSED, PruneConfig
 from skip_exp.config.schema import TrainerConfig
 from skip_exp.data.module import draw_batches
@@ -16,9 +18,10 @@ from skip_exp.data.rows import Rows
 from skip_exp.errors import ConfigError
 from skip_exp.models.family import Keep, Relevance, Site
 from skip_exp.models.soft_prompt import SoftPromptModel
-from skip_exp.models.surgery import block_parameters, keep_sizes, shapes_of
+from skip_exp.models.surgery import block_parameters, cut, keep_sizes, shapes_of
 from skip_exp.phases.job import Job
-from skip_exp.training.trainer import act_between
+from skip_exp.pruning.allocate import allocate
+from skip_exp.training.trainer import root_device
 
 log = logging.getLogger(__name__)
 
@@ -57,14 +60,16 @@ def score_neurons(
     seed: int,
 ) -> Entry:
     """The scores of a method on so many train rows, drawn by the seed."""
-    callback = AttributionCallback(method, draw_batches(data, samples, BATCH, seed))
+    batches = draw_batches(data, samples, BATCH, seed)
     L.seed_everything(seed, verbose=False)  # a custom method may draw at random
-    act_between(trainer, dense, callback)
-    return Entry({str(site): scores for site, scores in callback.relevance.items()})
+    # As Lightning does in a fit: there is none where the dense model comes from the cache.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True)
+    relevance = find_relevance(dense, method, batches, root_device(trainer))
+    return Entry({str(site): scores for site, scores in relevance.items()})
 
 
 def prune(
-    trainer: TrainerConfig,
     dense: SoftPromptModel,
     relevance: Relevance,
     settings: PruneConfig,
@@ -78,16 +83,17 @@ def prune(
     Args:
         ratio: fraction of the block parameters to remove.
     """
-    callback = PruningCallback(
+    L.seed_everything(seed, verbose=False)  # a custom allocation may draw at random
+    keep = allocate(
         relevance,
-        ratio,
+        sizes=shapes_of(dense),
+        ratio=ratio,
         sites=settings.sites,
         allocation=settings.allocation,
         round_to=settings.round_to,
         layers=settings.layers,
     )
-    L.seed_everything(seed, verbose=False)  # a custom allocation may draw at random
-    return act_between(trainer, dense, callback), callback.keep
+    return cut(dense, keep, settings.layers), keep
 
 
 def log_reached(dense: SoftPromptModel, pruned: SoftPromptModel, keep: Keep, ratio: float) -> None:

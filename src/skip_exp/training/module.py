@@ -154,17 +154,6 @@ class PromptTuner(L.LightningModule):
         return [optimizer], [{"scheduler": schedule, "interval": "step"}]
 
 
-class Carrier(L.LightningModule):
-    """Carries a model through a pass without rows, for a callback."""
-
-    def __init__(self, model: SoftPromptModel) -> None:
-        super().__init__()
-        self.model = model
-
-    def test_step(self, *_: Any) -> None:
-        """Never called; Lightning asks for it."""
-
-
 def fit_linear(linear: nn.Linear, inputs: Tensor, labels: Tensor, outcome: Outcome) -> None:
     """Fit a readout in place: regularized logistic regression on what the untuned model shows it.
 

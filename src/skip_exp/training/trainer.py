@@ -1,10 +1,9 @@
-"""Lightning trainers that fit a model, or let a callback act on it, on one device."""
+"""Lightning trainers that fit a model on one device."""
 
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import lightning as L
 import torch
@@ -20,21 +19,12 @@ from skip_exp.callbacks.fit import (
 )
 from skip_exp.config.schema import TrainerConfig
 from skip_exp.errors import ConfigError
-from skip_exp.models.soft_prompt import SoftPromptModel
-from skip_exp.training.module import Carrier, PromptTuner
+from skip_exp.training.module import PromptTuner
 from skip_exp.utils.machine import multiplies_bf16
 
 log = logging.getLogger(__name__)
 
 CLIP = 1.0  # largest norm of the gradient
-# Options of every trainer: its output is the callbacks' own.
-ALWAYS: dict[str, Any] = {
-    "devices": 1,
-    "deterministic": True,
-    "enable_checkpointing": False,
-    "enable_model_summary": False,
-    "enable_progress_bar": False,
-}
 
 
 def usable(settings: TrainerConfig) -> TrainerConfig:
@@ -114,8 +104,9 @@ def fit_trainer(
     if settings.progress:
         callbacks = [*callbacks, EpochLines(tuner.phase, metric)]
     return L.Trainer(
-        **ALWAYS,
         accelerator=settings.accelerator,
+        devices=1,
+        deterministic=True,
         precision=settings.precision,  # type: ignore[arg-type]
         max_epochs=tuner.settings.epochs,
         gradient_clip_val=CLIP,
@@ -123,21 +114,7 @@ def fit_trainer(
         logger=loggers or False,
         num_sanity_val_steps=-1,
         log_every_n_steps=10,
+        enable_checkpointing=False,  # what is printed and saved is the callbacks' own
+        enable_model_summary=False,
+        enable_progress_bar=False,
     )
-
-
-def act_between(
-    settings: TrainerConfig, model: SoftPromptModel, callback: Callback
-) -> SoftPromptModel:
-    """Give a callback that acts in ``setup`` a pass of its own; return the model it leaves."""
-    module = Carrier(model)
-    trainer = L.Trainer(
-        **ALWAYS,
-        accelerator=settings.accelerator,
-        precision="32-true",  # whatever precision was used for training
-        callbacks=[callback],
-        logger=False,
-        limit_test_batches=0,  # `setup` is all of the pass
-    )
-    trainer.test(module, [None], verbose=False)
-    return module.model
