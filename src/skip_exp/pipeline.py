@@ -1,15 +1,18 @@
 """The job, phase by phase: tune -> attribute -> prune -> retune -> test -> benchmark."""
 
 import logging
+from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 
+from lightning.pytorch.loggers import Logger
 from omegaconf import OmegaConf
 
 from skip_exp import results
 from skip_exp.cache.store import JOB_STAGE, Entry
 from skip_exp.config.schema import Config
-from skip_exp.logger.build import mirror
+from skip_exp.logger.build import mirror, open_loggers
 from skip_exp.phases.finish import add_scores, begin_result, finish, unpack
 from skip_exp.phases.fit import retune, tune
 from skip_exp.phases.job import Job
@@ -33,10 +36,15 @@ def run(cfg: Config) -> Result:
     job = prepare(cfg)
     write_config(job.cfg, job.key)
     clock = Clock(phases(cfg))
-    with interrupts():
-        done = job.cache.get(
-            JOB_STAGE, job.key, lambda: run_phases(job, clock), cfg.sweep.skip_done
-        )
+    loggers: list[Logger] = []
+    with interrupts(), ExitStack() as stack:
+
+        def compute() -> Entry:
+            unfinished = job.cache.unfinished(JOB_STAGE, job.key, "run")
+            loggers.extend(stack.enter_context(open_loggers(job.cfg, unfinished)))
+            return run_phases(job, clock, loggers)
+
+        done = job.cache.get(JOB_STAGE, job.key, compute, cfg.sweep.skip_done)
         if done.hit:
             log.info("done before: answered from %s", cfg.cache.dir)
             unpack(job, done)
@@ -52,7 +60,7 @@ def run(cfg: Config) -> Result:
         )
         results.write(job.output, result)
         if not done.hit:
-            mirror(job.loggers, result.to_dict(), job.output)
+            mirror(loggers, result.to_dict(), job.output)
     return result
 
 
@@ -78,11 +86,11 @@ def phases(cfg: Config) -> list[str]:
     return [phase for phase in every if not left_out.get(phase)]
 
 
-def run_phases(job: Job, clock: Clock) -> Entry:
+def run_phases(job: Job, clock: Clock, loggers: Sequence[Logger]) -> Entry:
     """Tune a model, find the neurons that its task needs, prune the others, tune it again."""
     settings, result = job.cfg.prune, Result()
     with clock("tune"):
-        dense, result.cache["tune"] = tune(job)
+        dense, result.cache["tune"] = tune(job, loggers)
     with clock("attribute"):
         relevance, result.cache["attribution"] = attribute(job, dense)
     with clock("prune"):
@@ -90,7 +98,7 @@ def run_phases(job: Job, clock: Clock) -> Entry:
         pruned, keep = prune(dense.value, relevance.value, settings, settings.ratio, seed)
         log_reached(dense.value, pruned, keep, settings.ratio)
     with clock("retune"):
-        final, epochs = retune(job, dense, pruned, job.loggers)
+        final, epochs = retune(job, dense, pruned, loggers)
     with clock("test"):
         scored = test(job, dense, pruned, final)
         add_scores(job, result, scored)

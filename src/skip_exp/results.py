@@ -19,8 +19,8 @@ from skip_exp.cache.version import find_version, job_code, parts_code
 from skip_exp.config.checks import PARTS
 from skip_exp.config.compose import describe_failure
 from skip_exp.config.schema import method_name
-from skip_exp.errors import INTERRUPTED, SkipError
-from skip_exp.utils import console, files
+from skip_exp.errors import SkipError
+from skip_exp.utils import files
 from skip_exp.utils.machine import git_commit
 
 log = logging.getLogger(__name__)
@@ -251,17 +251,13 @@ def write_failed(folder: Path | str, cfg: Mapping[str, Any], error: str) -> Path
 
 @contextmanager
 def record_failure(folder: Path | str, cfg: Mapping[str, Any]) -> Iterator[None]:
-    """Within the block a job runs. Its failure is recorded in ``folder``, and closes its W&B run.
+    """Within the block a job runs, whose failure is recorded in ``folder``.
 
     Args:
         cfg: the job's configuration, plain containers.
     """
-    error = None
     try:
         yield
-    except (KeyboardInterrupt, SystemExit):  # as Lightning ends a worker
-        error = INTERRUPTED
-        raise
     except Exception as problem:
         error = describe_failure(problem)
         log.debug(error, exc_info=problem)  # DEBUG goes to the job's log file only
@@ -270,8 +266,6 @@ def record_failure(folder: Path | str, cfg: Mapping[str, Any]) -> Iterator[None]
         if isinstance(problem, SkipError):
             problem.in_job = True
         raise
-    finally:
-        console.close_run(error)
 
 
 def run_recorded(run: Callable[[Any], Any], cfg: Any) -> Any:

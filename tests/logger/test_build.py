@@ -3,7 +3,6 @@
 import json
 import subprocess
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ import wandb
 
 from skip_exp import results
 from skip_exp.callbacks.fit import mark_kept, replay
-from skip_exp.logger import build, runs
+from skip_exp.logger import build
 from skip_exp.skill.record import RECORD, TENSORS
 from tests.conftest import Cli
 from tests.helpers.fakes import result
@@ -24,10 +23,8 @@ KEEP = {"encoder.0.ffn": [8, 16], "encoder.0.self.heads": [3, 4]}
 
 
 @pytest.fixture(autouse=True)
-def closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def data_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WANDB_DATA_DIR", str(tmp_path / "data"))
-    yield
-    runs.close()
 
 
 def job(folder: Path, *overrides: str) -> Any:
@@ -105,22 +102,21 @@ def test_a_whole_offline_run_reads_back(tmp_path: Path, caplog: pytest.LogCaptur
     caplog.set_level("INFO", "skip_exp")
     overrides = ["seed=3", "prune.ratio=0.3", "logger.group=sweep-1", "logger.tags=[mine]"]
     overrides.append("logger.notes='to try it'")
-    loggers = build.build_loggers(job(tmp_path, *overrides))
-    run = wandb.run
-    assert run is not None
-    assert run.group == "sweep-1"
-    assert run.tags == ("rte", "minilm", "prefix", "activation_gradient", "mine")
-    rows = [
-        {"phase": "tune", "step": 4 * (epoch + 1), "select_accuracy": score, "select_loss": 1.0}
-        for epoch, score in enumerate((0.5, 0.9, 0.7))
-    ]
-    replay(loggers, [*rows, mark_kept("tune", rows, 1)])
-    fit(loggers, "retune")
-    replay(loggers, [mark_kept("retune", [], -1)])
-    stored = show(loggers, tmp_path, latency={"speedup": 1.5}, data_is_sample=True)
-    assert run.notes == "to try it"
-    assert "stand-in" in run.tags
-    runs.close()
+    with build.open_loggers(job(tmp_path, *overrides)) as loggers:
+        run = wandb.run
+        assert run is not None
+        assert run.group == "sweep-1"
+        assert run.tags == ("rte", "minilm", "prefix", "activation_gradient", "mine")
+        rows = [
+            {"phase": "tune", "step": 4 * (epoch + 1), "select_accuracy": score, "select_loss": 1.0}
+            for epoch, score in enumerate((0.5, 0.9, 0.7))
+        ]
+        replay(loggers, [*rows, mark_kept("tune", rows, 1)])
+        fit(loggers, "retune")
+        replay(loggers, [mark_kept("retune", [], -1)])
+        stored = show(loggers, tmp_path, latency={"speedup": 1.5}, data_is_sample=True)
+        assert run.notes == "to try it"
+        assert "stand-in" in run.tags
     assert wandb.run is None
     assert caplog.text.count("W&B") == 1
 
@@ -152,8 +148,8 @@ def test_a_whole_offline_run_reads_back(tmp_path: Path, caplog: pytest.LogCaptur
 
 
 def test_a_whole_model_is_not_uploaded(tmp_path: Path) -> None:
-    show(build.build_loggers(job(tmp_path)), tmp_path, train="full")
-    runs.close()
+    with build.open_loggers(job(tmp_path)) as loggers:
+        show(loggers, tmp_path, train="full")
     assert summary(tmp_path)["summary"]["keep"]["_type"] == "image-file"
     assert not waiting(tmp_path)
 
@@ -162,10 +158,11 @@ def test_stand_in_rows_are_named_so(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     logged: list[Any] = []
     monkeypatch.setattr(wandb.Run, "log_artifact", lambda _, artifact: logged.append(artifact))
     given = {"backbone": "org/größe " + "x" * 200, "task": "rte"}
-    show(build.build_loggers(job(tmp_path / "own")), tmp_path / "own", **given)
-    runs.close()
+    with build.open_loggers(job(tmp_path / "own")) as loggers:
+        show(loggers, tmp_path / "own", **given)
     sample = {"task": "rte", "backbone": "tiny", "data_is_sample": True}
-    show(build.build_loggers(job(tmp_path / "other")), tmp_path / "other", **sample)
+    with build.open_loggers(job(tmp_path / "other")) as loggers:
+        show(loggers, tmp_path / "other", **sample)
     first, second = logged
     # Letters that W&B takes, and no more of them.
     assert first.name.startswith("skill-rte-org_gr__e_xxx") and len(first.name) == 128
@@ -178,22 +175,21 @@ def test_trouble_with_wandb_costs_a_warning(
     def refuse(*_: Any) -> None:
         raise wandb.errors.CommError("no room\nleft")
 
-    loggers = build.build_loggers(job(tmp_path))
-    with monkeypatch.context() as gone:  # W&B's process was killed
-        gone.setattr(wandb.Run, "log", refuse)
-        fit(loggers, "tune")
-    assert caplog.text.count(": no room") == 1  # not once for every row
-    monkeypatch.setattr(wandb.Run, "log_artifact", refuse)
-    show(loggers, tmp_path)
-    assert caplog.text.count(": no room") == 2
-    runs.close()
+    with build.open_loggers(job(tmp_path)) as loggers:
+        with monkeypatch.context() as gone:  # W&B's process was killed
+            gone.setattr(wandb.Run, "log", refuse)
+            fit(loggers, "tune")
+        assert caplog.text.count(": no room") == 1  # not once for every row
+        monkeypatch.setattr(wandb.Run, "log_artifact", refuse)
+        show(loggers, tmp_path)
+        assert caplog.text.count(": no room") == 2
     assert summary(tmp_path)["summary"]["keep"]["_type"] == "image-file"  # the others are there
 
 
 def test_jobs_that_fail_or_are_interrupted_are_failed_runs(cli: Cli, tmp_path: Path) -> None:
     def ends(cfg: Any) -> None:
-        build.build_loggers(cfg)
-        raise RuntimeError("loss is NaN") if cfg.seed == 1 else KeyboardInterrupt
+        with build.open_loggers(cfg):
+            raise RuntimeError("loss is NaN") if cfg.seed == 1 else KeyboardInterrupt
 
     assert cli("+task=rte", "seed=1,2", "hydra.sweep.dir=all", "-m", run=ends).code == 130
     assert wandb.run is None
@@ -207,10 +203,11 @@ def test_jobs_that_fail_or_are_interrupted_are_failed_runs(cli: Cli, tmp_path: P
 
 
 def test_curves_are_a_file(tmp_path: Path) -> None:
-    assert build.build_loggers(job(tmp_path, "logger=none")) == []
-    loggers = build.build_loggers(job(tmp_path, "logger=csv"))
-    replay(loggers, [{"phase": "tune", "step": 4, "select_accuracy": 0.5}])
-    fit(loggers, "retune")
+    with build.open_loggers(job(tmp_path, "logger=none")) as loggers:
+        assert loggers == []
+    with build.open_loggers(job(tmp_path, "logger=csv")) as loggers:
+        replay(loggers, [{"phase": "tune", "step": 4, "select_accuracy": 0.5}])
+        fit(loggers, "retune")
     lines = (tmp_path / "csv/metrics.csv").read_text().splitlines()
     assert "tune/select_accuracy" in lines[0] and "retune/train_loss" in lines[0]
     assert len(lines) == 1 + 1 + 6

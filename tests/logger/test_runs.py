@@ -48,7 +48,7 @@ def test_the_project_of_the_environment_is_used(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("WANDB_PROJECT", "theirs")
     assert (runs.find_project(None), runs.find_project("ours")) == ("theirs", "ours")
     run = runs.open_run(job(f"task.name={'x' * 100}"))
-    runs.close()
+    runs.close(run)
     assert run.project == "theirs"
     assert run.tags and run.tags[0] == "x" * 64  # as long as W&B takes
 
@@ -60,7 +60,7 @@ def test_a_run_of_the_callers_own_goes_on(tmp_path: Path) -> None:
     with wandb.init(project="own", dir=tmp_path, mode="offline") as own:
         run = runs.open_run(job())
         assert run.id != own.id and run.config["seed"] == 1
-        runs.close("RuntimeError: loss is NaN")
+        runs.close(run, "RuntimeError: loss is NaN")
         assert wandb.run is own
         own.log({"score": 1})
 
@@ -69,8 +69,9 @@ def test_a_killed_job_goes_on_with_its_run(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setenv("WANDB_MODE", "offline")
     note, ids = tmp_path / "key.run", []
     for _ in range(2):
-        ids.append(runs.open_run(job(), note).id)
-        runs.close("interrupted")
+        run = runs.open_run(job(), note)
+        ids.append(run.id)
+        runs.close(run, "interrupted")
     assert ids == [note.read_text()] * 2
     assert runs.find_id(None) is None
     monkeypatch.setenv("WANDB_RUN_ID", "theirs")  # as an agent of a sweep
@@ -90,7 +91,8 @@ def test_a_run_that_cannot_go_online_takes_another_id(
     real = wandb.init
     monkeypatch.setattr(wandb, "init", start)
     monkeypatch.setattr(runs, "find_mode", lambda: "online")
-    assert runs.open_run(job(), tmp_path / "key.run").offline
-    runs.close("interrupted")
+    run = runs.open_run(job(), tmp_path / "key.run")
+    assert run.offline
+    runs.close(run, "interrupted")
     first, second = given
     assert first and second is None

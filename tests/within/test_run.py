@@ -291,7 +291,7 @@ def test_one_call_finds_a_model(
     plain = skip_exp.fit(data, ratio=0.5, output=out, overrides=settings)
     phases, ran = pipeline.run_phases, []
     monkeypatch.setattr(
-        pipeline, "run_phases", lambda job, clock: ran.append(job) or phases(job, clock)
+        pipeline, "run_phases", lambda job, *rest: ran.append(job) or phases(job, *rest)
     )
     monkeypatch.setattr(run, "list_cuts", lambda *_: [Cut(0.5)])
     monkeypatch.setattr(run, "list_available", lambda: [FORMS["fp32"]])

@@ -1,7 +1,8 @@
 """A job's loggers, and its picture: what each layer kept."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,9 @@ import numpy as np
 from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
 from matplotlib.figure import Figure
 
+from skip_exp.config.compose import describe_failure
 from skip_exp.config.schema import Config
-from skip_exp.errors import first_line
+from skip_exp.errors import INTERRUPTED, first_line
 from skip_exp.models.family import Site
 from skip_exp.utils import files
 
@@ -44,22 +46,33 @@ class PhaseLogger(WandbLogger):
             self.is_lost = True
 
 
-def build_loggers(cfg: Config, unfinished: Path | None = None) -> list[Logger]:
-    """Build the logger that ``cfg.logger`` selects, if any, and open its W&B run.
+@contextmanager
+def open_loggers(cfg: Config, unfinished: Path | None = None) -> Iterator[list[Logger]]:
+    """The logger that ``cfg.logger`` selects, if any; its W&B run is open within the block.
+
+    An error in the block marks the run as failed.
 
     Args:
         unfinished: file for the id of the W&B run, by which a killed job goes on with it.
     """
-    match cfg.logger.name:
-        case "none":
-            return []
-        case "csv":
-            return [CSVLogger(save_dir=cfg.output_dir, name=None, version="csv")]
-        case _:
-            from skip_exp.logger import runs  # importing wandb takes a third of a second
+    if cfg.logger.name in ("none", "csv"):
+        table = CSVLogger(save_dir=cfg.output_dir, name=None, version="csv")
+        yield [table] if cfg.logger.name == "csv" else []
+        return
+    from skip_exp.logger import runs  # importing wandb takes a third of a second
 
-            run = runs.open_run(cfg, unfinished)
-            return [PhaseLogger(project=cfg.logger.project, experiment=run)]
+    run = runs.open_run(cfg, unfinished)
+    error = None
+    try:
+        yield [PhaseLogger(project=cfg.logger.project, experiment=run)]
+    except (KeyboardInterrupt, SystemExit):  # as Lightning ends a worker
+        error = INTERRUPTED
+        raise
+    except Exception as problem:
+        error = describe_failure(problem)
+        raise
+    finally:
+        runs.close(run, error)
 
 
 def mirror(loggers: Sequence[Logger], result: Mapping[str, Any], folder: Path) -> None:

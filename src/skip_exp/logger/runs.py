@@ -23,8 +23,6 @@ log = logging.getLogger(__name__)
 LONGEST_TAG = 64  # characters that W&B takes
 WAIT = 15.0  # seconds to wait for W&B's server when a run starts and ends
 
-_run: wandb.Run | None = None  # of this process's job; `wandb.run` may be the caller's own
-
 
 def open_run(cfg: Config, unfinished: Path | None = None) -> wandb.Run:
     """Open a job's W&B run.
@@ -34,7 +32,6 @@ def open_run(cfg: Config, unfinished: Path | None = None) -> wandb.Run:
     Args:
         unfinished: file for the run's id, by which a job that was killed goes on with its run.
     """
-    global _run
     os.environ.setdefault("WANDB_SILENT", "true")
     why = ""
     try:
@@ -42,7 +39,6 @@ def open_run(cfg: Config, unfinished: Path | None = None) -> wandb.Run:
     except wandb.errors.Error as error:
         why = f"cannot be reached ({one_line(error)}), "
         run = _init(cfg, "offline", None)  # W&B's service still holds the id
-    _run = run
     for phase in FITS:  # each fits anew, so Lightning's global step starts again
         run.define_metric(f"{phase}/step", hidden=True)
         # `build.PhaseLogger` writes the summary, for the epoch that the phase kept.
@@ -134,16 +130,12 @@ def log_fields(run: wandb.Run, result: Mapping[str, Any], folder: Path) -> None:
     run.log({"keep": wandb.Image(str(folder / results.PICTURE))})
 
 
-def close(error: str | None = None) -> None:
-    """Close the W&B run of this process's job, if any; an error marks it failed.
+def close(run: wandb.Run, error: str | None = None) -> None:
+    """Close a W&B run; an error marks it failed.
 
     If W&B is unreachable, the data stay in the run's folder and a
     warning shows how to upload them.
     """
-    global _run
-    run, _run = _run, None
-    if run is None:
-        return
     folder = _folder(run)
     try:
         if error:

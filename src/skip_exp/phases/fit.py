@@ -38,7 +38,7 @@ EPOCHS_SLACK = 1e-9  # rounding: 1 - 0.9 is slightly less than 0.1
 FIXED = 0.03
 
 
-def tune(job: Job) -> tuple[Keyed[SoftPromptModel], str]:
+def tune(job: Job, loggers: Sequence[Logger] = ()) -> tuple[Keyed[SoftPromptModel], str]:
     """The dense model, and whether its training was a hit or a miss; the curves are logged."""
     arguments = job.dense_arguments
     stage, key = fit_dense.__name__, stage_key(fit_dense, arguments)
@@ -46,12 +46,12 @@ def tune(job: Job) -> tuple[Keyed[SoftPromptModel], str]:
         log.info("tune: the model stays as it is")
         return Keyed(key, job.new_model), "miss"
     unfinished = job.cache.unfinished(stage, key, "ckpt")
-    entry = job.cache.stage(fit_dense, job.trainer, job.loggers, unfinished, **arguments)
+    entry = job.cache.stage(fit_dense, job.trainer, loggers, unfinished, **arguments)
     model = job.new_model()
     load_trainable(model, entry.tensors)
     if entry.hit:
         curves, choice = entry.values["curves"], entry.values["choice"]
-        replay(job.loggers, [*curves, mark_kept("tune", curves, choice["epoch"])])
+        replay(loggers, [*curves, mark_kept("tune", curves, choice["epoch"])])
         log_choice("tune (cached)", job.metric, len(curves), **choice)
     return Keyed(entry.key, lambda: model, entry.keep), entry.found
 

@@ -5,18 +5,16 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from lightning.pytorch.loggers import Logger
 from torch import Tensor
 
 from skip_exp.backbones.load import Backbone
-from skip_exp.cache.store import JOB_STAGE, Keyed, StageCache
+from skip_exp.cache.store import Keyed, StageCache
 from skip_exp.cache.version import digest, job_code, parts_code
 from skip_exp.config.schema import Config, TrainerConfig
 from skip_exp.config.together import parts
 from skip_exp.data.augment import copies_of
 from skip_exp.data.batches import Row
 from skip_exp.data.rows import Rows
-from skip_exp.logger.build import build_loggers
 from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.phases.build import Start, build_model, phase_seed
 from skip_exp.skill.record import VERSION
@@ -65,11 +63,6 @@ class Job:
     def metric(self) -> str:
         """Name of the task's main metric."""
         return self.data.spec.metrics[0]
-
-    @cached_property
-    def loggers(self) -> list[Logger]:
-        """The job's loggers; its W&B run is opened when it is needed first."""
-        return build_loggers(self.cfg, self.cache.unfinished(JOB_STAGE, self.key, "run"))
 
     @cached_property
     def key(self) -> str:

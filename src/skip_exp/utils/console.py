@@ -89,12 +89,6 @@ def duration(seconds: float) -> str:
     return f"{math.ceil(minutes)} min" if minutes < 90 else f"{minutes / 60:.1f} h"
 
 
-def close_run(error: str | None) -> None:
-    """Close the job's W&B run, if one was opened: else its module was not imported."""
-    if runs := sys.modules.get("skip_exp.logger.runs"):
-        runs.close(error)
-
-
 def quiet_lightning() -> None:
     """Silence Lightning's hardware notes and tips."""
     logging.getLogger("lightning").handlers.clear()
