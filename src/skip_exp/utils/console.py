@@ -8,7 +8,6 @@ import importlib
 import logging
 import math
 import multiprocessing
-import os
 import random
 import signal
 import sys
@@ -91,7 +90,6 @@ def duration(seconds: float) -> str:
 
 def quiet_lightning() -> None:
     """Silence Lightning's hardware notes and tips."""
-    logging.getLogger("lightning").handlers.clear()
     for name in ("lightning", "lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
 
@@ -141,69 +139,58 @@ def shown(file: Path | None = None) -> Iterator[None]:
     Args:
         file: that gets these lines, and tracebacks (DEBUG) where the caller has set up nothing.
     """
-    log, handlers = logging.getLogger("skip_exp"), list[logging.Handler]()
+    log = logging.getLogger("skip_exp")
+    level = log.level
+    propagate = log.propagate
+    handlers: list[logging.Handler] = []
     if file is not None:
         with suppress(OSError):  # the job itself reports a folder that cannot be written
             file.parent.mkdir(parents=True, exist_ok=True)
             handlers.append(_LogFile(file, encoding="utf-8"))
             handlers[0].setFormatter(logging.Formatter(FORMAT))
-    with keep_logging():
-        if not (log.handlers or log.level):
+    with warnings.catch_warnings():
+        if not (log.handlers or level):
             screen = logging.StreamHandler(sys.stdout)
             screen.setFormatter(logging.Formatter("%(message)s"))
             screen.setLevel(logging.INFO)
-            log.addHandler(screen)
+            handlers.append(screen)
             log.setLevel(logging.DEBUG)
             log.propagate = False  # a notebook's root handler would print each line again
             warnings.simplefilter("ignore")
-        for each in handlers:
-            log.addHandler(each)
+        for handler in handlers:
+            log.addHandler(handler)
         try:
             yield
         finally:
-            for each in handlers:
-                each.close()
-
-
-@contextmanager
-def keep_logging() -> Iterator[None]:
-    """Leave the caller's loggers and warning filters as they were."""
-    known = [logging.root, *logging.root.manager.loggerDict.values()]
-    loggers = [each for each in known if isinstance(each, logging.Logger)]
-    before = [(each.level, each.propagate, each.handlers[:]) for each in loggers]
-    try:
-        with warnings.catch_warnings():
-            yield
-    finally:
-        for each, (level, propagate, handlers) in zip(loggers, before, strict=True):
-            if each.level != level:  # setting it goes through all loggers
-                each.setLevel(level)
-            each.propagate = propagate
-            each.handlers[:] = handlers
+            for handler in handlers:
+                log.removeHandler(handler)
+                handler.close()
+            log.setLevel(level)
+            log.propagate = propagate
 
 
 @contextmanager
 def keep_state() -> Iterator[None]:
-    """Leave the caller's random states, environment and loggers, and how torch computes.
+    """Leave the caller's random states as they were, and how torch computes.
 
-    Within the block products of fp32 are exact: what a job finds must follow from its settings.
+    Else a loop that draws rows and fits would draw the same rows again, and operations without a
+    deterministic implementation would fail after a fit. Within the block products of fp32 are
+    exact: what a job finds must follow from its settings.
     """
     import numpy as np  # takes long, with torch: not for a command that is refused
     import torch
 
     precision = torch.get_float32_matmul_precision()
-    exact = torch.are_deterministic_algorithms_enabled()
+    is_exact = torch.are_deterministic_algorithms_enabled()
     only_warns = torch.is_deterministic_algorithms_warn_only_enabled()
-    state, numpy_state, environment = random.getstate(), np.random.get_state(), {**os.environ}
+    state = random.getstate()
+    numpy_state = np.random.get_state()
     try:
-        with torch.random.fork_rng(range(torch.cuda.device_count())), keep_logging():
+        with torch.random.fork_rng(range(torch.cuda.device_count())):
             torch.set_float32_matmul_precision("highest")
             yield
     finally:
         random.setstate(state)
         np.random.set_state(numpy_state)
         torch.set_float32_matmul_precision(precision)
-        torch.use_deterministic_algorithms(exact, warn_only=only_warns)
-        for name in os.environ.keys() - environment.keys():
-            del os.environ[name]
-        os.environ.update(environment)
+        torch.use_deterministic_algorithms(is_exact, warn_only=only_warns)
