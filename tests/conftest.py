@@ -97,7 +97,7 @@ def cli(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: Any) -> Iterato
     """
     import skip_exp
     from skip_exp.__main__ import main
-    from skip_exp.sweep.finish import STARTED, State
+    from skip_exp.sweep import finish
 
     root, package = logging.getLogger(), logging.getLogger("skip_exp")
     before, level = (root.handlers[:], root.level), package.level
@@ -115,8 +115,8 @@ def cli(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: Any) -> Iterato
         monkeypatch.setitem(sys.modules, "skip_exp.pipeline", module)
         monkeypatch.setattr(skip_exp, "pipeline", module, raising=False)
         monkeypatch.setattr(sys, "argv", ["skip_exp", *args])
-        for name, value in vars(State()).items():
-            monkeypatch.setattr(STARTED, name, value)
+        state = finish.State()
+        monkeypatch.setattr(finish, "_state", state)
         capsys.readouterr()
         full_error = os.environ.get("HYDRA_FULL_ERROR")
         try:
@@ -126,8 +126,8 @@ def cli(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: Any) -> Iterato
         finally:
             os.environ.pop("HYDRA_FULL_ERROR", None)
             os.environ |= {"HYDRA_FULL_ERROR": full_error} if full_error else {}
-            if STARTED.lock:
-                STARTED.lock.release()  # as the end of the process does
+            if state.lock:
+                state.lock.release()  # as the end of the process does
         printed = capsys.readouterr()
         return Ended(code, printed.out, printed.err, jobs)
 

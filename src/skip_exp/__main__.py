@@ -21,7 +21,6 @@ from skip_exp.config import schema as config
 from skip_exp.config.compose import explain, quote_separator
 from skip_exp.errors import did_you_mean
 from skip_exp.sweep import finish, run
-from skip_exp.sweep.finish import STARTED
 from skip_exp.utils import console
 
 # For hydra.main: 1.4 asks what a configuration may call; conf/config.yaml names the callback.
@@ -95,7 +94,8 @@ def run_jobs(arguments: Sequence[str]) -> int:
     try:
         start()
     except KeyboardInterrupt:
-        where = f"; results so far: {STARTED.folder}" if STARTED.folder else ""
+        folder = finish.started_folder()
+        where = f"; results so far: {folder}" if folder else ""
         print(f"\nerror: interrupted{where}", file=sys.stderr)
         return 130
     except Exception as error:
@@ -104,7 +104,7 @@ def run_jobs(arguments: Sequence[str]) -> int:
         why = explain(error)
         # Else the machine is at fault, such as a full disk; some of Hydra's errors are an OSError.
         is_refusal = isinstance(error, HydraException) or not isinstance(error, OSError)
-        if STARTED.folder is None and is_refusal:
+        if finish.started_folder() is None and is_refusal:
             return refuse(why)
         print(f"error: {why}", file=sys.stderr)
         finish.finish()

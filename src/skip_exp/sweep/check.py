@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
@@ -24,10 +23,9 @@ from skip_exp.config import together
 from skip_exp.config.checks import require
 from skip_exp.config.compose import explain
 from skip_exp.config.schema import list_objectives
-from skip_exp.errors import ConfigError, SkipError, first_line
-from skip_exp.sweep.finish import STARTED, SWEEP
+from skip_exp.errors import SkipError
+from skip_exp.sweep import finish
 
-LOCK = ".lock"  # in the folder of the results
 BASIC = ("BasicSweeper", "BasicLauncher")  # Hydra's own: all combinations, one after the other
 _EXTRAS = ("joblib", "submitit", "ray")  # launchers among pyproject.toml's optional dependencies
 
@@ -49,7 +47,7 @@ class Started(Callback):
             check_composed(copy.deepcopy(config))
             with _as_current(config):  # for interpolations of Hydra's own
                 folder = Path(config.hydra.run.dir)
-            _claim(folder, "hydra.run.dir")
+            finish.claim(folder, multirun=False)
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         """Before a sweep. Of a search, two jobs are checked: its others are not yet known.
@@ -58,21 +56,14 @@ class Started(Callback):
             SystemExit: the command is refused.
         """
         with _refusing():
-            _check_folder(config.hydra)
             _check_launcher(config.hydra)
             for number, overrides in enumerate(list_jobs(config.hydra)):
                 composed = _loader().load_sweep_config(config, overrides)
                 check_composed(composed, number)
                 _check_objective(composed)
-            _claim(Path(config.hydra.sweep.dir), "hydra.sweep.dir")
-            STARTED.folder = Path(config.hydra.sweep.dir)
-            STARTED.multirun = True
-            OmegaConf.save(config, STARTED.folder / SWEEP)  # only Hydra's own sweeper does so
-
-    def on_job_start(self, config: DictConfig, **_: Any) -> None:
-        """Before each job, in the process that runs it."""
-        if not STARTED.multirun:
-            STARTED.folder = Path(config.hydra.runtime.output_dir)
+            folder = Path(config.hydra.sweep.dir)
+            finish.claim(folder, multirun=True)
+            OmegaConf.save(config, folder / finish.SWEEP)  # only Hydra's own sweeper does so
 
 
 def check_composed(composed: DictConfig, number: int = 0) -> None:
@@ -91,7 +82,12 @@ def check_composed(composed: DictConfig, number: int = 0) -> None:
             raise SkipError(f"task.name: missing in task/{named}.yaml")
         raise SkipError(f"task: missing; write +task=NAME, e.g. +task=rte; one of {tasks}")
     hydra = composed.hydra
-    _check_folder(hydra)
+    require(
+        not hydra.job.chdir,
+        "hydra.job.chdir",
+        True,
+        "is not supported: paths start at the folder of the command",
+    )
     with flag_override(hydra, ["readonly", "struct"], False):  # set when a job starts
         hydra.job.num, hydra.job.id, hydra.runtime.output_dir = number, str(number), "."
     with _as_current(composed):
@@ -170,35 +166,6 @@ def _as_current(config: DictConfig) -> Iterator[None]:
         yield
     finally:
         HydraConfig.instance().cfg = before
-
-
-def _check_folder(hydra: DictConfig) -> None:
-    """Raise ConfigError if jobs would change the working directory."""
-    require(
-        not hydra.job.chdir,
-        "hydra.job.chdir",
-        True,
-        "is not supported: paths start at the folder of the command",
-    )
-
-
-def _claim(folder: Path, key: str) -> None:
-    """Hold the folder of the results until the command ends.
-
-    Two commands there would take each other's jobs for their own.
-
-    Raises:
-        ConfigError: another command holds it, or it cannot be written.
-    """
-    STARTED.lock = FileLock(folder / LOCK)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        STARTED.lock.acquire(blocking=False)
-    except Timeout as error:
-        why = "another command writes there: wait for it, or name another folder"
-        raise ConfigError(key, folder, why) from error
-    except OSError as error:
-        raise ConfigError(key, folder, f"cannot be written: {first_line(error)}") from error
 
 
 def _check_launcher(hydra: DictConfig) -> None:

@@ -10,9 +10,12 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from skip_exp import results
+from skip_exp.errors import ConfigError, first_line
+
+LOCK = ".lock"  # in the folder of the results
 
 SWEEP = "multirun.yaml"  # written before the first job of a sweep starts
 
@@ -21,41 +24,73 @@ SWEEP = "multirun.yaml"  # written before the first job of a sweep starts
 class State:
     """Where the results go, and whether a job failed in this process."""
 
-    folder: Path | None = None  # None until a job or a sweep starts
+    folder: Path | None = None  # None until the command is checked
     multirun: bool = False
     failed: bool = False
     lock: FileLock | None = None  # of that folder, held until the process ends
 
 
-STARTED = State()  # shared by the callback and the jobs, which Hydra calls by itself
+_state = State()  # the callback and the jobs, which Hydra calls by itself, change it from here
+
+
+def claim(folder: Path, multirun: bool) -> None:
+    """Note the folder of the results, and hold it until the command ends.
+
+    Two commands there would take each other's jobs for their own.
+
+    Raises:
+        ConfigError: another command holds it, or it cannot be written.
+    """
+    key = "hydra.sweep.dir" if multirun else "hydra.run.dir"
+    _state.lock = FileLock(folder / LOCK)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _state.lock.acquire(blocking=False)
+    except Timeout as error:
+        why = "another command writes there: wait for it, or name another folder"
+        raise ConfigError(key, folder, why) from error
+    except OSError as error:
+        raise ConfigError(key, folder, f"cannot be written: {first_line(error)}") from error
+    _state.folder = folder
+    _state.multirun = multirun
+
+
+def note_failure() -> None:
+    """Note that a job failed in this process."""
+    _state.failed = True
+
+
+def started_folder() -> Path | None:
+    """Where the results go; None until the command is checked."""
+    return _state.folder
 
 
 def finish() -> bool:
     """Show the results of this command's jobs; return whether all of them are done."""
-    folder = STARTED.folder
+    folder = _state.folder
     if folder is None or not folder.is_dir():
-        return not STARTED.failed
+        return not _state.failed
     found = sorted(results.load(sorted(list_new(folder, results.FILE))), key=_number)
     done = [result for result in found if result.status == "done"]
     started = {file.parents[1] for file in list_new(folder, ".hydra/config.yaml")}
     lost = started - {Path(str(result.path)).parent for result in found}
-    if found and (STARTED.multirun or not STARTED.failed):
+    if found and (_state.multirun or not _state.failed):
         from skip_exp.report import tables  # it brings pandas, for which no job should wait
 
         tables.show_jobs(found)
     for job in sorted(lost):
         print(f"error: {job.name}: ended without a result", file=sys.stderr)
     place = os.path.relpath(folder)
-    if STARTED.multirun:
+    if _state.multirun:
         if not (found or lost):  # workers elsewhere, or a failed launcher
             print(f"error: {place}: no job left a result there", file=sys.stderr)
         print(f"results: {place}")
         print(f"report:  skip-exp report {shlex.quote(place)}")
-    elif done and not STARTED.failed:
+    elif done and not _state.failed:
         print(f"results: {place}")
         if done[0].choice.model is None:  # else its log has said it
             print(results.next_steps(done[0]))
-    return 0 < len(done) == len(found) and not lost and not STARTED.failed
+    return 0 < len(done) == len(found) and not lost and not _state.failed
 
 
 def list_new(folder: Path, name: str) -> list[Path]:
@@ -63,7 +98,7 @@ def list_new(folder: Path, name: str) -> list[Path]:
 
     A reused result is written anew.
     """
-    if not STARTED.multirun:
+    if not _state.multirun:
         return [file for file in [folder / name] if file.is_file()]
     return list_since(start_of(folder), folder, name)
 
@@ -90,6 +125,4 @@ def _number(result: results.Result) -> tuple[int, str]:
     """Job order: ``10-...`` comes after ``2-...``."""
     name = Path(str(result.path)).parent.name
     number = re.match(r"\d+", name)
-    if number is None or not STARTED.multirun:
-        return 0, name
-    return int(number.group()), name
+    return (int(number[0]) if number else 0), name

@@ -27,7 +27,7 @@ from skip_exp.config.groups import name_goal
 from skip_exp.config.schema import Config, TrainerConfig, list_objectives, register_resolver
 from skip_exp.errors import SkipError, is_full_disk
 from skip_exp.sweep.check import BASIC, list_jobs
-from skip_exp.sweep.finish import STARTED, SWEEP, list_since, start_of
+from skip_exp.sweep.finish import SWEEP, list_since, note_failure, start_of
 from skip_exp.utils import console, files
 from skip_exp.utils.machine import list_gpus
 
@@ -146,7 +146,7 @@ def sweep_id() -> str | None:
 
 def tell_failure(cfg: DictConfig, problem: Exception) -> None:
     """Print why a job failed, in one line."""
-    STARTED.failed = True
+    note_failure()
     error, hydra = describe_failure(problem), HydraConfig.get()
     if not (isinstance(problem, SkipError) or is_full_disk(problem)):
         folder = os.path.relpath(cfg.output_dir)
