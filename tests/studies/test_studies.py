@@ -1,6 +1,5 @@
-"""The evidence's table and its frozen recipes; halves of rows; tasks that compose."""
+"""The numbers of the published tables, by hand, and that pages show them; tasks that compose."""
 
-import json
 from pathlib import Path
 from unittest import mock
 
@@ -9,11 +8,10 @@ import pandas as pd
 import pytest
 from hydra import compose, initialize_config_dir
 
-from skip_exp.cache.version import digest
 from skip_exp.config import schema
 from skip_exp.report.tables import pipe_rows
 from skip_exp.within import choose
-from studies import bound, evidence, figures, frontier, halves
+from studies import bound, evidence, figures, frontier
 
 
 def test_the_table_has_a_mean_per_group() -> None:
@@ -67,30 +65,6 @@ def test_the_page_shows_the_rows_of_the_file() -> None:
     assert pipe_rows(figures.table()) in readme
 
 
-def test_a_confirmation_needs_the_frozen_recipe(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = tmp_path / "strong.json"
-    monkeypatch.setattr(evidence, "RESULTS", tmp_path)
-    with pytest.raises(SystemExit):
-        evidence.check_frozen("strong")
-    frozen = {"commit": "abc", "hash": digest(evidence.read_recipe("strong"))}
-    path.write_text(json.dumps(frozen))
-    evidence.check_frozen("strong")
-    path.write_text(json.dumps(frozen | {"hash": "other"}))
-    with pytest.raises(SystemExit):
-        evidence.check_frozen("strong")
-
-
-def test_equal_texts_are_on_one_side_and_no_row_is_lost() -> None:
-    lines = [json.dumps({"sentence": f"text  {i % 40}", "label": i % 2}) for i in range(200)]
-    one, other = halves.split(lines, "sentence")
-    assert sorted(one + other) == sorted(lines)
-    sides = [{json.loads(line)["sentence"] for line in half} for half in (one, other)]
-    assert not sides[0] & sides[1]
-    assert min(map(len, sides)) > 10
-
-
 SWEEPS = Path(__file__).resolve().parents[2] / "studies" / "sweeps"
 
 
@@ -101,12 +75,6 @@ def test_every_task_composes() -> None:
         for task in SWEEPS.glob("task/*.yaml"):
             cfg = compose("config", [search, f"+task={task.stem}", "output_dir=."])
             assert cfg.task.name == task.stem
-
-
-def test_first_layers_alone_are_told_from_cuts_in_fewer_layers() -> None:
-    nothing = float("nan")
-    names = [frontier.name_form(*each) for each in ((0, nothing), (0.9, 3), (0.667, 2), (0.834, 1))]
-    assert names == ["uncut", "90 % cut, 3 layers", "first 2 layers", "first layer"]
 
 
 def test_a_cut_is_compared_on_the_seeds_of_both(monkeypatch: pytest.MonkeyPatch) -> None:

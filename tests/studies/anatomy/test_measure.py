@@ -23,7 +23,7 @@ from studies.anatomy.measure import (
     causal,
     overlaps,
 )
-from studies.anatomy.neurons import draw, invert, overlap, reverse
+from studies.anatomy.neurons import draw, overlap
 from tests.helpers.tiny import tiny_batch, tiny_model
 
 UNITS = 20
@@ -157,25 +157,6 @@ def test_agreeing_on_the_layers_alone_is_chance():
 def test_nothing_was_chosen():
     assert math.isnan(overlap({FFN: arange(8)}, {FFN: arange(8)}, SIZES))
     assert math.isnan(overlap({FFN: arange(0)}, {FFN: arange(0)}, SIZES))
-
-
-def test_invert():
-    found = invert({FFN: tensor([0, 2]), HEADS: arange(4)}, SIZES)
-    assert found[FFN].tolist() == [1, 3, 4, 5, 6, 7]
-    assert found[HEADS].tolist() == []
-
-
-def test_draw_has_as_many_in_every_site_by_its_seed():
-    keep = {FFN: arange(5), HEADS: arange(0)}
-    found, again, other = (draw(keep, SIZES, seed) for seed in (1, 1, 2))
-    assert [len(found[FFN]), len(found[HEADS])] == [5, 0]
-    assert torch.equal(found[FFN], again[FFN])
-    assert not torch.equal(found[FFN], other[FFN])
-    assert bool((found[FFN].diff() > 0).all())  # sorted, none twice
-
-
-def test_reverse_turns_the_order_around():
-    assert reverse({FFN: tensor([0.1, 0.5, 0.3])})[FFN].argsort().tolist() == [1, 2, 0]
 
 
 def numbers(axes):
