@@ -84,18 +84,6 @@ def test_packages_re_export_nothing() -> None:
         assert len(body) == 1 and isinstance(body[0], ast.Expr), path
 
 
-def test_an_import_inside_a_function_says_why() -> None:
-    for name, path in MODULES.items():
-        lines = path.read_text().splitlines()
-        for function in ast.walk(ast.parse(path.read_text())):
-            if not isinstance(function, ast.FunctionDef):
-                continue
-            for node in ast.walk(function):
-                if isinstance(node, ast.Import | ast.ImportFrom):
-                    near = lines[node.lineno - 2 : node.end_lineno]
-                    assert any("#" in line for line in near), f"{name}:{node.lineno}: say why"
-
-
 def count_statements(source: str) -> int:
     """Statements of a file, without docstrings."""
     nodes = [*ast.walk(ast.parse(source))]

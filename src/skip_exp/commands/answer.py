@@ -283,6 +283,6 @@ def open_classifier(folder: Path, backbone: str | None, precision: str) -> "Clas
 
         return OnnxSkill.load(folder)
     console.import_slow("skip_exp.skill.skill")  # torch takes seconds: not for an ONNX export
-    from skip_exp.skill.skill import Skill  # the same
+    from skip_exp.skill.skill import Skill
 
     return Skill.load(folder, backbone, precision)

@@ -51,8 +51,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         raise SkipError(f"--push-to-hub: not for --format {options.format}, only for hf")
     folder = find_skill(options.skill)
     from skip_exp.forms.registry import FORMS  # torch: not for a refusal
-    from skip_exp.skill.export.huggingface import check_push, upload  # the same
-    from skip_exp.skill.skill import Skill  # the same
+    from skip_exp.skill.export.huggingface import check_push, upload
+    from skip_exp.skill.skill import Skill
 
     skill = Skill.load(options.skill, options.backbone)
     if repo_id:

@@ -24,7 +24,7 @@ def join_rows(texts: Sequence[Hashable], groups: Sequence[Hashable] | None) -> S
     if groups is None:
         return texts
     from scipy.sparse import coo_array  # takes a tenth of a second, and few tasks have groups
-    from scipy.sparse.csgraph import connected_components  # the same
+    from scipy.sparse.csgraph import connected_components
 
     nodes: dict[Hashable, int] = {}  # texts and groups, which a row connects
     ends = [

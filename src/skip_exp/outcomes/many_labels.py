@@ -74,7 +74,7 @@ class ManyLabels:
 
     def soft_loss(self, logits: "Tensor", teacher: "Tensor") -> "Tensor":
         """Cross-entropy for each label, mean over texts and labels."""
-        import torch.nn.functional as F  # the same
+        import torch.nn.functional as F
 
         wanted = (teacher / TEMPERATURE).sigmoid()
         return TEMPERATURE**2 * F.binary_cross_entropy_with_logits(logits / TEMPERATURE, wanted)

@@ -99,7 +99,7 @@ class OneLabel:
         Both arguments are logits [B, labels]. The factor T^2 keeps the gradient on the scale of
         the hard-label gradient for any temperature.
         """
-        import torch.nn.functional as F  # the same
+        import torch.nn.functional as F
 
         student_log_p = F.log_softmax(logits / TEMPERATURE, -1)
         teacher_log_p = F.log_softmax(teacher / TEMPERATURE, -1)

@@ -194,7 +194,7 @@ class Classifier(ABC):
             SkipError: the rows do not fit the task, or ``reject`` is no probability.
         """
         from skip_exp.config.compose import compose_data  # not needed to predict, as is Hydra
-        from skip_exp.skill.evaluate import read_labelled  # the same: pandas
+        from skip_exp.skill.evaluate import read_labelled
 
         self._check_reject(reject)  # before the rows are read
         reading = compose_data(overrides)
