@@ -36,8 +36,6 @@ def test_every_config_fits_its_family(name: str) -> None:
     cfg = composed("+task=sst2", f"backbone={name}", "output_dir=here").backbone
     assert cfg.name == name
     assert READOUT_CLASSES[cfg.readout].needs in FAMILIES[cfg.family].loaders
-    assert cfg.readout == ("seq2seq" if cfg.family == "t5" else "head")
-    assert cfg.pooling in ("mean", "cls")
     place = cfg.path.removeprefix("embedded:")
     assert place in embedded.EMBEDDED if place != cfg.path else cfg.path.count("/") == 1
 

@@ -169,12 +169,7 @@ def test_tune_starts_from_the_skill_of_its_task() -> None:
 
 
 @pytest.mark.usefixtures("conf")
-def test_the_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
-    cfg = composed()
-    assert cfg.backbone.path == "embedded:minilm"
-    assert (cfg.prune.ratio, cfg.prune.sites) == (0.5, ["ffn", "heads"])
-    assert (cfg.prompt.length, cfg.prompt.init) == (16, "silent")
-    assert cfg.logger.name == "wandb" and cfg.sweep.skip_done
+def test_the_environment_names_the_folder_of_the_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SKIP_EXP_DATA", "/somewhere")
     assert composed().data.dir == "/somewhere"
 
