@@ -41,7 +41,7 @@ HEAD = "linear head on frozen features"
 UNCUT = f"uncut, {REFERENCE}"  # a candidate's name
 MARKS = styles(FORMS) | {"": CONTROL}
 NAMED = 3  # classes that a sentence names
-HIDDEN = 0.01  # of accuracy: a loss that few rows may hide, and that is worth a sentence
+SMALL_LOSS = 0.01  # of accuracy: a loss that few rows may hide, and that is worth a sentence
 CSV, FIGURE = "frontier.csv", "frontier.png"
 
 
@@ -181,7 +181,7 @@ def tell(
     """Log the last table and what there is to say about it."""
     title = (
         f"was it worth it? {validation.metric} on {len(validation.labels)} validation rows "
-        "(in brackets: 95 % interval, 95th percentile)"
+        "(in brackets: 95 %)"
     )
     screen = open_screen()
     with screen.capture() as shown:
@@ -268,7 +268,7 @@ def explain_rows(frame: pd.DataFrame, names: Sequence[str], rows: Rows) -> list[
         if missing:
             sentences.append(f"no row of the {name}: {shown_names(missing, NAMED)}: not scored")
         hidden = limit_share(0, len(part))
-        if hidden > HIDDEN:
+        if hidden > SMALL_LOSS:
             sentences.append(
                 f"the {len(part)} rows of the {name} may not show a loss of "
                 f"{ceil_points(hidden)} points of accuracy"
