@@ -136,7 +136,7 @@ def test_a_row_of_the_jobs(fields, row):
 @pytest.mark.parametrize(
     ("fields", "note"),
     [
-        ({"train_rows": 500}, "500 train rows"),
+        ({"config": {"data": {"train_rows": 500}}}, "data.train_rows=500"),
         ({"data_is_sample": True, "data_source": "embedded:snli_pairs"}, "stand-in"),
         # Not eaten as markup.
         ({"status": "failed", "error": "prune.ratio=2: in [0, 1)"}, "failed: prune.ratio=2: in [0"),
@@ -150,6 +150,19 @@ def test_a_job_that_is_no_plain_result_is_marked(fields, note):
     judged = {"majority": {"accuracy": 0.5}}
     _, _, one, other = shown(scored(**judged | fields), scored(**judged, seed=2))
     assert note in one and note not in other
+
+
+def test_settings_that_all_rows_share_are_named_once():
+    shared = {"prune": {"layers": 3}, "data": {"train_rows": 1000}}
+    jobs = [scored(config=shared | {"tune": {"lr": lr}}) for lr in (0.1, 0.2)]
+    title, _, one, other = shown(*jobs)
+    assert "prune.layers=3" in title and "data.train_rows=1000" in title
+    assert one.split()[0] == "tune.lr=0.1" and other.split()[0] == "tune.lr=0.2"
+
+
+def test_a_title_is_as_wide_as_the_terminal():
+    jobs = [scored(config={"prune": {"within": 0.02}, "data": {"train_rows": 1000}})] * 2
+    assert shown(*jobs, width=80)[0].endswith("data.train_rows=1000")
 
 
 def test_every_metric_of_a_task_is_a_column():

@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 import scipy  # loads its parts when they are used: --help needs none
 import yaml
-from rich.table import Table
+from rich.console import Group
 
 from skip_exp.commands.line import add_folders, one_line_errors, parser
 from skip_exp.config.compose import choices
@@ -260,7 +260,7 @@ def _read_answers(path: str) -> pd.DataFrame | None:
     return table if {"label", "predicted", "probability"} <= {*table} else None
 
 
-def make_tables(rows: pd.DataFrame) -> list[Table]:
+def make_tables(rows: pd.DataFrame) -> list[Group]:
     """A table for the terminal per option, backbone and ratio."""
     places = [name for name in APART if name in rows]
     tables = []

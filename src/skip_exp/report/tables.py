@@ -5,9 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from rich.console import Console
+from rich.console import Console, Group
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from skip_exp.config.groups import MISSED
 from skip_exp.report import frame
@@ -139,28 +140,47 @@ def to_csv(cells: pd.DataFrame) -> str:
 def show_jobs(found: Sequence[Result]) -> None:
     """Print the table that ends a command: a row per job, in the order given."""
     jobs = frame.rows(found)
-    # What one job varies is its command.
-    jobs["variant"] = frame.variants(jobs) if len(jobs) > 1 else ""
+    jobs["variant"] = frame.variants(jobs)
     note = ("failed: " + jobs["error"]).where(jobs["status"] != "done", job_notes(jobs))
     names = ["task", "backbone", "attribution", "seed"]
     text = _lines(jobs, {name: jobs[name] for name in names}, _finals(found), {"note": note})
     show(text, "1 job" if len(text) == 1 else f"{len(text)} jobs")
 
 
-def show(text: pd.DataFrame, what: str, caption: str | None = None) -> None:
+def show(text: pd.DataFrame, what: str, caption: str = "") -> None:
     """Print a table: what all rows share is in its title, and names stay whole.
 
     What a terminal has no room for is left out, in the order of LESS.
     """
     shared = [name for name in NAMES if name in text and text[name].nunique() == 1]
     values = [text[name].iloc[0] for name in shared if name not in ("attribution", "seed")]
-    title, text = f"{what} in percent: {', '.join(values)}", text.drop(columns=shared)
+    text = text.drop(columns=shared)
+    if "variant" in text:
+        settings = _find_shared(text["variant"])
+        values += settings
+        text = shorten(text.assign(variant=_leave_out(text["variant"], settings)))
+    title = f"{what} in percent: {', '.join(values)}"
     screen, remarks = open_screen(), [name for name in REMARKS if name in text]
     room = screen.width - REMARK_WIDTH * len(remarks)
     for name in [name for name in LESS if name in text]:
         if Console(width=1000).measure(console(text.drop(columns=remarks))).maximum > room:
             text = text.drop(columns=name)
     screen.print(console(text, title, caption))
+
+
+def _find_shared(variants: pd.Series) -> list[str]:
+    """The settings that every row has: of ``a=1, b=1`` and ``a=1, b=2`` ``a=1``."""
+    first, *others = [variant.split(", ") for variant in variants]
+    return [text for text in first if text and all(text in settings for settings in others)]
+
+
+def _leave_out(variants: pd.Series, shared: list[str]) -> list[str]:
+    """The variants without the settings that are named once for all."""
+    texts = []
+    for variant in variants:
+        settings = [text for text in variant.split(", ") if text not in shared]
+        texts.append(", ".join(settings))
+    return texts
 
 
 def _finals(found: Sequence[Result]) -> pd.DataFrame:
@@ -188,23 +208,23 @@ def job_notes(jobs: pd.DataFrame) -> list[str]:
             marks.append("contended")
         if is_missed.iloc[index]:
             marks.append(f"reached {reached.iloc[index]:.2f}")
-        if pd.notna(job["train_rows"]):
-            marks.append(f"{job['train_rows']:g} train rows")
         texts.append(", ".join(filter(None, marks)))
     return texts
 
 
-def console(text: pd.DataFrame, title: str | None = None, caption: str | None = None) -> Table:
-    """A table for the terminal; rows of stand-in data are yellow."""
-    texts: Any = {"title": title, "caption": caption}
-    texts |= {"title_justify": "left", "caption_justify": "left"}
-    table = Table(box=None, collapse_padding=True, pad_edge=False, **texts)
+def console(text: pd.DataFrame, title: str = "", caption: str = "") -> Group:
+    """A table for the terminal; rows of stand-in data are yellow.
+
+    Title and caption are as wide as the terminal: a table's own would wrap at its last column.
+    """
+    table = Table(box=None, collapse_padding=True, pad_edge=False)
     for name in text:
         justify: Any = "left" if name in TEXT_COLUMNS else "right"
         table.add_column(name, justify=justify, no_wrap=name not in REMARKS, overflow="fold")
     for _, row in text.iterrows():
         table.add_row(*map(escape, row), style="yellow" if row.get("data") == SAMPLE else None)
-    return table
+    parts = [Text(title, "table.title"), table, Text(caption, "table.caption")]
+    return Group(*filter(None, parts))
 
 
 def markdown(text: pd.DataFrame) -> str:
