@@ -223,8 +223,12 @@ def console(text: pd.DataFrame, title: str = "", caption: str = "") -> Group:
         table.add_column(name, justify=justify, no_wrap=name not in REMARKS, overflow="fold")
     for _, row in text.iterrows():
         table.add_row(*map(escape, row), style="yellow" if row.get("data") == SAMPLE else None)
-    parts = [Text(title, "table.title"), table, Text(caption, "table.caption")]
-    return Group(*filter(None, parts))
+    parts: list[Table | Text] = [table]
+    if title:
+        parts.insert(0, Text(title, "table.title"))
+    if caption:
+        parts.append(Text(caption, "table.caption"))
+    return Group(*parts)
 
 
 def markdown(text: pd.DataFrame) -> str:

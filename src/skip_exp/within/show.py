@@ -39,7 +39,8 @@ log = logging.getLogger(__name__)
 TF_IDF = "TF-IDF, logistic regression"
 HEAD = "linear head on frozen features"
 UNCUT = f"uncut, {REFERENCE}"  # a candidate's name
-MARKS = styles(FORMS) | {"": CONTROL}
+MARKS = {form: style.marker for form, style in styles(FORMS).items()}
+BASELINES = {"TF-IDF": "x", "linear head": "+"}
 NAMED = 3  # classes that a sentence names
 SMALL_LOSS = 0.01  # of accuracy: a loss that few rows may hide, and that is worth a sentence
 CSV, FIGURE = "frontier.csv", "frontier.png"
@@ -113,34 +114,37 @@ def write(frame: pd.DataFrame, folder: Path, metric: str, *, contended: bool) ->
 
 @rc_context(PLOT_SETTINGS)
 def draw(frame: pd.DataFrame, metric: str) -> Figure:
-    """Score with its interval against the time of one text; the chosen model has a ring."""
+    """Score with its interval against the time of one text; the chosen model has a ring.
+
+    A colour is a model and a mark its form, so that no label lies on a point.
+    """
     figure = Figure(figsize=(6.5, 4.3), layout="constrained")
     axes = figure.add_subplot(xlabel="ms for one text", ylabel=f"{metric}, %", xscale="log")
     axes.grid(axis="y")
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_major_formatter("{x:g}")
     axes.minorticks_off()
-    for form, style in MARKS.items():
-        points = frame[frame["form"] == form].dropna(subset=["ms"])
-        if points.empty:
-            continue
+    timed = frame.dropna(subset=["ms"])
+    models = timed["model"].str.replace(r", [^,]*$| on .*", "", regex=True)
+    colours = styles(models[timed["form"] != ""])
+    for (model, form), points in timed.groupby([models, "form"], sort=False):
         score, low, high = (100 * points[name] for name in ("validation", "low", "high"))
         axes.errorbar(
             points["ms"],
             score,
             [(score - low).clip(0), (high - score).clip(0)],
-            fmt=style.marker,
-            color=INK[style.colour],
+            fmt=MARKS[form] if form else BASELINES[model],
+            color=INK[colours.get(model, CONTROL).colour],
             elinewidth=0.7,
-            label=form or "baseline",
         )
-    timed = frame.dropna(subset=["ms"])
-    # The legend has the form. Layers stand below: such a model is nearly as fast as another one.
-    short = timed["model"].str.replace(r", [^,]*$| cut| on .*", "", regex=True)
-    for name, row in timed.groupby(short)["ms"].idxmin().items():
-        end, away = ("low", -12) if "layer" in str(name) else ("high", 3)
-        place = (timed["ms"][row], 100 * timed[end][row])
-        axes.annotate(name, place, (0, away), textcoords="offset points", ha="center", fontsize=9)
+    # The legend: colours, then marks.
+    for model, style in colours.items():
+        axes.plot([], [], color=INK[style.colour], linewidth=4, label=model)
+    for form in timed["form"].unique():
+        if form:
+            axes.plot([], [], MARKS[form], color=INK["muted"], label=form)
+    for model in models[timed["form"] == ""]:
+        axes.plot([], [], BASELINES[model], color=INK[CONTROL.colour], label=model)
     (chosen,) = frame[frame["chosen"]].to_dict("records")
     axes.plot(
         chosen["ms"],
