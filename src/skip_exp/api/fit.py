@@ -150,7 +150,7 @@ def _open(cfg: Config, result: Any) -> Any:
 
     skill = Skill.load(Path(cfg.output_dir) / str(result["skill"]))
     if cfg.benchmark.enabled and cfg.task.outcome.is_exclusive:
-        from skip_exp.within.run import weigh  # scikit-learn
+        from skip_exp.within.weigh import weigh  # scikit-learn
 
         weigh(cfg, skill, result)
     return skill
