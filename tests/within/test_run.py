@@ -161,14 +161,10 @@ def test_no_cut_is_tried_below_one_that_keeps_the_bound(
 
     monkeypatch.setattr(run, "predict", predict)
     cfg = toy_job(save_toy(tmp_path), tmp_path, "out", "prune.within=6")
-    search = run.Search(
-        cfg=cfg,
-        run_job=lambda _: SimpleNamespace(skill="skill"),
-        uncut_job=None,
-        rows=None,
-        select=rows,
-        validation=rows,
-    )
+    data = SimpleNamespace(select=[], validation=[])
+    monkeypatch.setattr(run, "prepare", lambda _: SimpleNamespace(data=data))
+    monkeypatch.setattr(Split, "of", lambda *_: rows)
+    search = run.Search(cfg, lambda _: SimpleNamespace(skill="skill"))
     search.cuts = [Cut(0.0), Cut(0.9), Cut(0.7), Cut(0.5)]
     steps: list[str] = []
     search.announce = steps.append

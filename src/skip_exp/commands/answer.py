@@ -73,6 +73,7 @@ def predict(arguments: Sequence[str] | None = None) -> int:
     add_reject(line)
     add_loading(line)
     options = line.parse_intermixed_args(arguments)
+    # Bad arguments and rows are refused before torch is loaded.
     examples, beside, where = find_examples(options)
     classifier = open_classifier(find_folder(options.skill), options.backbone, options.precision)
     try:

@@ -147,10 +147,10 @@ def _name_options(results: pd.DataFrame, by: str, compared: list[str]) -> pd.Ser
         return results[compared[0]].map(_plain)
     typed = results["path"].map(lambda path: _read_choice(path, by))
     names = typed.where(typed != "", results[by]) if by in results else typed
+    # Two results of one choice may differ within the group: then their options do, too.
+    settings = [key for key in compared if key.startswith(PREFIX)]
     parts = []
     for name, part in results.groupby(names):
-        # Two results of one choice may differ within the group: then their options do, too.
-        settings = [key for key in compared if key.startswith(PREFIX)]
         differing = [key for key in settings if part[key].nunique() > 1]
         texts = [f"{name}, {text}".strip(", ") for text in name_values(part[differing])]
         parts.append(pd.Series(texts, index=part.index, dtype=object))
@@ -204,6 +204,7 @@ def _summarize(pairs: pd.DataFrame, split: str) -> pd.DataFrame:
     codes = pairs[["versions/code", "versions/code of option"]]
     is_mixed = (codes.nunique(axis=1) > 1) & (codes != "").all(axis=1)
     pairs = pairs.assign(difference=pairs["score of option"] - pairs["score"], mixed=is_mixed)
+    # Every task counts once in the mean, however many pairs it has.
     groups = pairs.groupby("task")
     tasks = groups.agg(
         metric=("metric", "first"),
@@ -215,22 +216,19 @@ def _summarize(pairs: pd.DataFrame, split: str) -> pd.DataFrame:
     ).reset_index()
     tests = []
     for _, group in groups:
-        over = "rows"
-        test = bootstrap_rows(group) if split == "validation" else None
-        if test is None:
-            over = "pairs"
-            test = t_test(group["difference"])
-        low, high, p = test
-        tests.append((low, high, p, over))
+        over_rows = bootstrap_rows(group) if split == "validation" else None
+        low, high, p = over_rows or t_test(group["difference"])
+        tests.append((low, high, p, "rows" if over_rows else "pairs"))
     tasks[TESTED] = tests
     real = tasks[~groups["sample"].first().to_numpy()]  # a stand-in is no score of the task
     if len(real) < 2:
         return tasks
-    mean: dict[str, Any] = {"task": MEAN, "metric": "", "over": "tasks"}
-    for name in ("pairs", "mixed"):
-        mean[name] = real[name].sum()
-    for name in ("baseline_score", "option_score", "difference"):
-        mean[name] = real[name].mean()
+    mean = real[["baseline_score", "option_score", "difference"]].mean().to_dict()
+    mean["task"] = MEAN
+    mean["metric"] = ""
+    mean["pairs"] = real["pairs"].sum()
+    mean["mixed"] = real["mixed"].sum()
+    mean["over"] = "tasks"
     mean["low"], mean["high"], mean["p"] = t_test(real["difference"])
     return pd.concat([tasks, pd.DataFrame([mean])], ignore_index=True)
 

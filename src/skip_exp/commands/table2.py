@@ -71,6 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not options.no_run:
         check_data(planned)
         interrupted = run_sweep(write_command(planned, out))
+    # What is done so far, also of an interrupted sweep.
     folders = [folder for folder in [*options.results, out] if Path(folder).exists()]
     answers = planned.answers(frame.order_runs(frame.rows(results.load(folders))))
     done = planned.count_done(answers)
@@ -95,6 +96,7 @@ def plan(profile: str, overrides: Sequence[str]) -> Plan:
     name = SWEEPS[profile]
     source = "hub"
     if profile == "offline":
+        # The paper's tasks wherever they can be read; else a rehearsal on rows that are embedded.
         tasks = swept(name, overrides)["task"]
         folder = os.environ.get("SKIP_EXP_DATA")
         if folder and all((Path(folder) / task).is_dir() for task in tasks):

@@ -138,9 +138,7 @@ def parse(line: ArgumentParser, arguments: Sequence[str] | None) -> dict[str, An
     fastest = options.pop("for")
     if fastest:
         options["overrides"].append(f"prune.fastest={fastest}")
-    if not options["text"]:
-        options["text"] = "text"
-    return options
+    return options | {"text": options["text"] or "text"}
 
 
 def finds_model(options: Mapping[str, Any]) -> bool:

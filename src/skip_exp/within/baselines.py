@@ -62,6 +62,7 @@ def fit_words(train: Split, select: Split) -> Baseline | None:
 
     The best one on the selection slice; None where no text has a word of two letters.
     """
+    # Few rows need another strength than many: the slice decides, as it does for the models.
     best: Any = None
     highest = -np.inf
     for strength in STRENGTHS:
@@ -91,6 +92,7 @@ def fit_head(job: Job, about: SkillRecord) -> Baseline:
         tune=replace(job.cfg.tune, train="prompt_readout"),
     )
     backbone = replace(job.backbone, readout="head")
+    # A linear readout starts as logistic regression: no training follows.
     model = replace(job, cfg=cfg, backbone=backbone, start=None).new_model()
     start_readout(job.trainer, model, job.data, job.backbone.path, "baseline")
     skill = Skill(about, job.data.tokenizer, model.on("cpu"), {})

@@ -91,13 +91,13 @@ def time_beside(
     count = len(many) + len(baselines)
     log.info("timing %d models in turns, about %s", count, duration(2 * SECONDS * count))
     texts = (select.texts + validation.texts)[:TIMED_TEXTS]
-    one_calls: list[Answer] = [model.probabilities for model in ones]
-    many_calls: list[Answer] = [model.probabilities for model in many]
     # An ONNX session keeps the threads of its opening, a baseline takes those of each call.
-    for baseline in baselines:
-        one_calls.append(baseline.predict)
-        many_calls.append(baseline.predict)
-    speeds, contended = time_speeds(one_calls, many_calls, texts)
+    rest: list[Answer] = [baseline.predict for baseline in baselines]
+    speeds, contended = time_speeds(
+        [model.probabilities for model in ones] + rest,
+        [model.probabilities for model in many] + rest,
+        texts,
+    )
     return Timing(speeds[: len(many)], speeds[len(many) :], contended)
 
 

@@ -5,7 +5,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import cast
 
@@ -15,11 +15,10 @@ import pandas as pd
 from skip_exp import results
 from skip_exp.cache.version import code_of, digest
 from skip_exp.config.schema import Config
-from skip_exp.data.rows import SELECT, Rows
+from skip_exp.data.rows import SELECT
 from skip_exp.errors import ConfigError
 from skip_exp.forms.registry import FILES, FORMS, list_available
 from skip_exp.outcomes.scores import Labels
-from skip_exp.phases.job import Job
 from skip_exp.phases.prepare import prepare
 from skip_exp.pipeline import write_config
 from skip_exp.results import PREDICTIONS, Calibration, Choice, Latency, MainScores, Result, Scores
@@ -27,9 +26,8 @@ from skip_exp.skill.classifier import Classifier
 from skip_exp.skill.record import read_about
 from skip_exp.utils import console, timing
 from skip_exp.within import show
-from skip_exp.within.baselines import Baseline, describe_baselines, fit_baselines
+from skip_exp.within.baselines import describe_baselines, fit_baselines
 from skip_exp.within.choose import (
-    Candidate,
     Cut,
     Split,
     choose,
@@ -38,7 +36,7 @@ from skip_exp.within.choose import (
     pick_shown,
 )
 from skip_exp.within.cuts import JOBS, list_cuts, name_cut, of_cut
-from skip_exp.within.measure import SavedModel, Timing, on_threads, predict, save_all, time_beside
+from skip_exp.within.measure import SavedModel, on_threads, predict, save_all, time_beside
 
 log = logging.getLogger(__name__)
 
@@ -62,16 +60,7 @@ def find(cfg: Config, run_job: Callable[[Config], Result]) -> Classifier:
     """
     # Many models in one process: else oneDNN forgets kernels of one while the others answer.
     os.environ.setdefault(KERNELS, "65536")
-    uncut_job = prepare(of_cut(cfg, Cut(0.0)))
-    rows = uncut_job.data
-    search = Search(
-        cfg=cfg,
-        run_job=run_job,
-        uncut_job=uncut_job,
-        rows=rows,
-        select=Split.of(rows, rows.select),
-        validation=Split.of(rows, rows.validation),
-    )
+    search = Search(cfg, run_job)
     search.check_slice()
     search.claim_folder()
     search.plan_cuts()
@@ -86,13 +75,11 @@ def find(cfg: Config, run_job: Callable[[Config], Result]) -> Classifier:
     return search.open_chosen()
 
 
-@dataclass
 class Search:
-    """A search with a method per step; each needs what the ones before it have filled in.
+    """A search with a method per step; each fills in what the next ones need.
 
     Attributes:
-        cfg: with ``prune.within``; the ratios of its jobs are set here.
-        run_job: runs a job and returns its result.
+        bound: what a model may lose, a fraction.
         select: the slice by which a model is chosen.
         validation: the rows whose scores are reported.
         key: stands for the search, as `job_id`.
@@ -104,32 +91,17 @@ class Search:
         frame: see :func:`skip_exp.within.show.to_frame`.
     """
 
-    cfg: Config
-    run_job: Callable[[Config], Result]
-    uncut_job: Job
-    rows: Rows
-    select: Split
-    validation: Split
-    key: str = ""
-    cuts: list[Cut] = field(default_factory=list)
-    jobs: dict[Cut, Result] = field(default_factory=dict)
-    models: list[SavedModel] = field(default_factory=list)
-    candidates: list[Candidate] = field(default_factory=list)
-    announce: "Steps" = field(init=False)
-    baselines: list[Baseline] = field(init=False)
-    classifiers: list[Classifier] = field(init=False)
-    timing: Timing = field(init=False)
-    chosen: Candidate = field(init=False)
-    frame: pd.DataFrame = field(init=False)
-
-    @property
-    def folder(self) -> Path:
-        return Path(self.cfg.output_dir)
-
-    @property
-    def bound(self) -> float:
-        """What a model may lose, a fraction."""
-        return cast(float, self.cfg.prune.within) / 100
+    def __init__(self, cfg: Config, run_job: Callable[[Config], Result]) -> None:
+        self.cfg = cfg
+        self.run_job = run_job
+        self.folder = Path(cfg.output_dir)
+        self.bound = cast(float, cfg.prune.within) / 100
+        self.uncut_job = prepare(of_cut(cfg, Cut(0.0)))
+        self.rows = self.uncut_job.data
+        self.select = Split.of(self.rows, self.rows.select)
+        self.validation = Split.of(self.rows, self.rows.validation)
+        self.jobs: dict[Cut, Result] = {}
+        self.models: list[SavedModel] = []
 
     def check_slice(self) -> None:
         """Raise ConfigError where a constant answer fits the selection slice."""
@@ -170,6 +142,7 @@ class Search:
             names = [(model.cut, model.form.name) for model in self.models]
             self.candidates = judge(names, predictions, self.select)
             limits = [candidate.limit for candidate in self.candidates if candidate.cut == cut]
+            # The cuts that follow are slower.
             if cut.ratio and max(limits) <= self.bound:
                 break
 
@@ -237,6 +210,7 @@ class Search:
         """
         (best,) = self.frame[self.frame["chosen"]].to_dict("records")
         (uncut,) = self.frame[self.frame["model"] == show.UNCUT].to_dict("records")
+        # The time of one text was taken on one thread, whatever torch has now.
         machine = timing.place("cpu")
         if self.cfg.prune.fastest == "one":
             machine["threads"] = 1

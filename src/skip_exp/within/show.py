@@ -249,6 +249,7 @@ def explain(
             "such a limit holds on nine of ten slices for one cut, on seven of ten or more after a "
             "choice among several",
         ]
+    # Even a cut that changes no answer has a limit above zero.
     least = limit_share(0, rows)
     if least > bound:
         sentences.append(

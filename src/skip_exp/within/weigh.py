@@ -42,14 +42,12 @@ def weigh(cfg: Config, skill: Skill, result: Result) -> None:
     opened = list(skills.values())
     timing = time_beside(opened, opened, baselines, select, validation)
 
-    answers = pd.read_csv(Path(cfg.output_dir) / PREDICTIONS)
-    answers = answers.rename(columns={"predicted": "final"})
+    answers = pd.read_csv(Path(cfg.output_dir) / PREDICTIONS).rename(columns={"predicted": "final"})
     lines = describe_baselines(rows, baselines, timing.baselines, select, validation)
     names = []
     for state, speed in zip(skills, timing.models, strict=True):
         score = result["select"][state]
-        rate = speed.rate("one")
-        candidate = Candidate(cuts[state], REFERENCE, score, limit=0.0, speed=rate)
+        candidate = Candidate(cuts[state], REFERENCE, score, limit=0.0, speed=speed.rate("one"))
         predicted = answers[state].to_numpy()
         is_chosen = state == "final"
         lines.append(show.describe_model(candidate, skills[state], predicted, speed, is_chosen))
