@@ -62,8 +62,8 @@ def main() -> int:
             return run_jobs(arguments)
 
 
-def refuse(why: str) -> int:
-    print(f"error: {why}", file=sys.stderr)
+def refuse(reason: str) -> int:
+    print(f"error: {reason}", file=sys.stderr)
     return 2
 
 
@@ -101,12 +101,12 @@ def run_jobs(arguments: Sequence[str]) -> int:
     except Exception as error:
         if wants_tracebacks:
             raise
-        why = explain(error)
+        reason = explain(error)
         # Else the machine is at fault, such as a full disk; some of Hydra's errors are an OSError.
         is_refusal = isinstance(error, HydraException) or not isinstance(error, OSError)
         if finish.started_folder() is None and is_refusal:
-            return refuse(why)
-        print(f"error: {why}", file=sys.stderr)
+            return refuse(reason)
+        print(f"error: {reason}", file=sys.stderr)
         finish.finish()
         return 1
     return 0 if finish.finish() else 1
@@ -120,13 +120,13 @@ def with_overrides_first(arguments: Sequence[str]) -> list[str]:
     """
     parser = get_args_parser()
     parser.exit_on_error = False
-    given, unknown = parser.parse_known_intermixed_args(arguments)
+    options, unknown = parser.parse_known_intermixed_args(arguments)
     if unknown:
         raise ArgumentError(None, f"{unknown[0]}: no such flag")
-    flags = [*arguments]
-    for override in given.overrides:
+    flags = list(arguments)
+    for override in options.overrides:
         flags.remove(override)
-    return [*given.overrides, *flags]
+    return list(options.overrides) + flags
 
 
 if __name__ == "__main__":

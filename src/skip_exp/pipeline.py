@@ -44,10 +44,12 @@ def run(cfg: Config) -> Result:
             loggers.extend(stack.enter_context(open_loggers(job.cfg, unfinished)))
             return run_phases(job, clock, loggers)
 
+        # Whoever asks for the same job meanwhile waits for this one, and answers from the cache.
         done = job.cache.get(JOB_STAGE, job.key, compute, cfg.sweep.skip_done)
         if done.hit:
             log.info("done before: answered from %s", cfg.cache.dir)
             unpack(job, done)
+        # A speed is that of this machine: it is no part of the job's entry.
         latency = {}
         if cfg.benchmark.enabled:
             with clock("benchmark"):
@@ -78,17 +80,19 @@ def write_config(cfg: Config, key: str) -> None:
 
 def phases(cfg: Config) -> list[str]:
     """The phases that a job works through, in order."""
-    left_out = {
-        "retune": not cfg.retune.enabled,
-        "benchmark": not cfg.benchmark.enabled,
-    }
-    every = ("tune", "attribute", "prune", "retune", "test", "benchmark")
-    return [phase for phase in every if not left_out.get(phase)]
+    names = ["tune", "attribute", "prune"]
+    if cfg.retune.enabled:
+        names.append("retune")
+    names.append("test")
+    if cfg.benchmark.enabled:
+        names.append("benchmark")
+    return names
 
 
 def run_phases(job: Job, clock: Clock, loggers: Sequence[Logger]) -> Entry:
     """Tune a model, find the neurons that its task needs, prune the others, tune it again."""
-    settings, result = job.cfg.prune, Result()
+    settings = job.cfg.prune
+    result = Result()
     with clock("tune"):
         dense, result.cache["tune"] = tune(job, loggers)
     with clock("attribute"):

@@ -19,7 +19,7 @@ from skip_exp.phases.prepare import prepare
 from skip_exp.report import frame
 from skip_exp.results import PREDICTIONS
 from skip_exp.skill.skill import Skill
-from skip_exp.within import measure, run, show
+from skip_exp.within import cuts, measure, run, show
 from skip_exp.within.baselines import fit_words
 from skip_exp.within.choose import Candidate, Cut, Speed, Split
 from tests.api.test_compress import classifier, save
@@ -35,7 +35,8 @@ def split(labels: np.ndarray = LABELS) -> Split:
 
 def test_uncut_nothing_is_tuned_again(tmp_path: Path) -> None:
     toy = toy_job(save_toy(tmp_path), tmp_path, "out", "prune.layers=1")
-    uncut, cut = run.of_cut(toy, Cut(0.0)), run.of_cut(toy, Cut(0.9, 1))
+    uncut = cuts.of_cut(toy, Cut(0.0))
+    cut = cuts.of_cut(toy, Cut(0.9, 1))
     assert (uncut.prune.ratio, cut.prune.ratio) == (0.0, 0.9)
     assert (uncut.prune.layers, cut.prune.layers) == (None, 1)
     assert (uncut.retune.enabled, cut.retune.enabled) == (False, True)
@@ -64,7 +65,7 @@ def test_a_folder_of_another_search_is_refused_before_any_job(
         keys.append(key)
         results.check_folder(cfg.output_dir, key)
 
-    monkeypatch.setattr(run, "try_cuts", stop)
+    monkeypatch.setattr(run.Search, "try_cuts", stop)
     monkeypatch.setattr(run, "write_config", write_config)
     find()
     results.write(tmp_path / "out", results.Result(job_id=keys[0]))
@@ -75,11 +76,11 @@ def test_a_folder_of_another_search_is_refused_before_any_job(
 
 def test_the_deepest_cut_is_tried_in_half_of_the_layers_too(tmp_path: Path) -> None:
     toy = toy_job(save_toy(tmp_path), tmp_path, "out", "prune.within=1")
-    uncut = prepare(run.of_cut(toy, Cut(0.0)))
+    uncut = prepare(cuts.of_cut(toy, Cut(0.0)))
     plain = [Cut(0.9), Cut(0.7), Cut(0.52)]
-    assert run.list_cuts(uncut, toy.prune) == [Cut(0.9, 1), *plain]  # the fastest first
+    assert cuts.list_cuts(uncut, toy.prune) == [Cut(0.9, 1), *plain]  # the fastest first
     shallow = replace(toy.prune, layers=1)
-    assert run.list_cuts(uncut, shallow) == [Cut(ratio, 1) for ratio, _ in plain]
+    assert cuts.list_cuts(uncut, shallow) == [Cut(ratio, 1) for ratio, _ in plain]
 
 
 def test_a_slice_of_one_label_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -147,22 +148,30 @@ def test_no_cut_is_tried_below_one_that_keeps_the_bound(
     rows = split(np.array([0, 1] * 20))
     forms = [Fp32(), FORMS["int8"]]
     monkeypatch.setattr(run, "list_available", lambda: forms)
-    monkeypatch.setattr(run, "save_all", lambda cut, *_: [(cut, form, tmp_path) for form in forms])
+    monkeypatch.setattr(
+        run,
+        "save_all",
+        lambda cut, *_: [measure.SavedModel(cut, form, tmp_path) for form in forms],
+    )
 
-    def predict(place: measure.Place, _: Split) -> np.ndarray:
-        cut, form, _ = place
+    def predict(model: measure.SavedModel, _: Split) -> np.ndarray:
         labels = rows.labels.copy()
-        labels[: wrong.get((cut.ratio, form.name), 0)] = 1
+        labels[: wrong.get((model.cut.ratio, model.form.name), 0)] = 1
         return labels
 
     monkeypatch.setattr(run, "predict", predict)
     cfg = toy_job(save_toy(tmp_path), tmp_path, "out", "prune.within=6")
-    cuts, told = [*map(Cut, (0.0, 0.9, 0.7, 0.5))], list[str]()
-    jobs, places, judged = run.try_cuts(
-        cfg, lambda _: SimpleNamespace(skill="skill"), cuts, rows, told.append
-    )
-    assert [f"{cut.ratio:g}" for cut in jobs] == tried
-    assert len(told) == len(tried) and len(places) == len(judged) == 2 * len(tried)
+    data = SimpleNamespace(select=[], validation=[])
+    monkeypatch.setattr(run, "prepare", lambda _: SimpleNamespace(data=data))
+    monkeypatch.setattr(Split, "of", lambda *_: rows)
+    search = run.Search(cfg, lambda _: SimpleNamespace(skill="skill"))
+    search.cuts = [Cut(0.0), Cut(0.9), Cut(0.7), Cut(0.5)]
+    steps: list[str] = []
+    search.announce = steps.append
+    search.try_cuts()
+    assert [f"{cut.ratio:g}" for cut in search.jobs] == tried
+    assert len(steps) == len(tried)
+    assert len(search.models) == len(search.candidates) == 2 * len(tried)
 
 
 def test_no_cut_is_tried_where_the_slice_cannot_show_the_loss(
@@ -171,11 +180,11 @@ def test_no_cut_is_tried_where_the_slice_cannot_show_the_loss(
     save_toy(tmp_path)
     tried = []
 
-    def stop(cfg: Any, run_job: Any, cuts: list[Cut], *_: Any) -> Any:
-        tried.append(cuts)
+    def stop(search: run.Search) -> Any:
+        tried.append(search.cuts)
         raise SkipError("enough")
 
-    monkeypatch.setattr(run, "try_cuts", stop)
+    monkeypatch.setattr(run.Search, "try_cuts", stop)
     for within in (1, 50):
         with pytest.raises(SkipError, match="enough"):
             skip_exp.fit(

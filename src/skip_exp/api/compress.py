@@ -19,7 +19,7 @@ from skip_exp.utils.hub import explain_failure, offline_if_unreachable
 COMPRESS = "experiment=compress"
 CUT_ONLY = ["retune.enabled=false", "attribution=first_order"]  # see studies/cuts.md
 LONGEST = 512  # tokens of a text, unless `data.max_length` asks for more
-OF_PROBLEM: dict[str | None, str] = {each.problem_type: name for name, each in OUTCOMES.items()}
+OF_PROBLEM: dict[str | None, str] = {kind.problem_type: name for name, kind in OUTCOMES.items()}
 
 
 def compress(
@@ -60,31 +60,44 @@ def compress(
         SkipError: anything that you can fix, in one line.
     """
     root = Path(output).expanduser()
-    own = [COMPRESS] if retune else [COMPRESS, *CUT_ONLY]
-    cfg = compose_job(join_settings(own, ratio, within, overrides), root)
-    given = read_given(data, text, label, validation, cfg)
+    defaults = [COMPRESS]
+    if not retune:
+        defaults += CUT_ONLY
+    # Rows are read first: they are refused sooner than a model.
+    cfg = compose_job(join_settings(defaults, ratio, within, overrides), root)
+    rows = read_given(data, text, label, validation, cfg)
+
+    # The model has classes, and a way to be read; what the user sets counts more.
     skill = find_skill(model)
     if (skill / RECORD).is_file():
         about = read_about(skill)
-        named: list[str] | None = about.labels
-        count, kind = len(about.labels), about.kind
-        own += _start_from(skill, about)
+        names: list[str] | None = about.labels
+        count = len(about.labels)
+        kind = about.kind
+        defaults += _start_from(skill, about)
     else:
         config = _read_config(str(model))
-        named, count = class_names(config.id2label), config.num_labels
+        names = class_names(config.id2label)
+        count = config.num_labels
         kind = OF_PROBLEM.get(config.problem_type, "")
         name = Path(os.path.abspath(model)).name  # of ".", too; keeps a link's own
-        backbone = {"name": name, "family": config.model_type, "path": in_full(str(model))}
-        own += [f"backbone.{key}={quote(value)}" for key, value in backbone.items()]
-        own.append(f"data.max_length={_find_longest(config)}")
-    names = named if classes is None else [*map(str, classes)]
+        defaults += [
+            f"backbone.name={quote(name)}",
+            f"backbone.family={quote(config.model_type)}",
+            f"backbone.path={quote(in_full(str(model)))}",
+            f"data.max_length={_find_longest(config)}",
+        ]
+    if classes is not None:
+        names = list(map(str, classes))
     if names is not None:
-        own.append(f"task.labels=[{','.join(map(quote, names))}]")
+        defaults.append(f"task.labels=[{','.join(map(quote, names))}]")
     if kind:
-        own.append(f"task.kind={kind}")
-    settings = join_settings(own, ratio, within, overrides)
+        defaults.append(f"task.kind={kind}")
+
+    # Composed again, because further values follow from some of these.
+    settings = join_settings(defaults, ratio, within, overrides)
     cfg = compose_job(settings, root)
-    task = describe_task(given, cfg, root)
+    task = describe_task(rows, cfg, root)
     if kind not in ("", task["kind"]):
         raise SkipError(f"compress: the rows have {task['kind']}, the model {kind}")
     _check_classes(task["labels"], count, names is not None)
@@ -100,16 +113,18 @@ def _start_from(skill: Path, about: SkillRecord) -> list[str]:
         "tune.epochs": 0,
         "data.max_length": about.max_length,
     }
-    for group, part in (("backbone", about.backbone), ("prompt", about.prompt)):
-        settings |= {f"{group}.{key}": value for key, value in part.stored().items()}
-    for name in ("content_hash", "layers"):  # the job compares both
-        settings.pop(f"backbone.{name}", None)
+    for key, value in about.backbone.stored().items():
+        if key not in ("content_hash", "layers"):  # the job compares both
+            settings[f"backbone.{key}"] = value
+    for key, value in about.prompt.stored().items():
+        settings[f"prompt.{key}"] = value
     if about.rank:
         settings["tune.rank"] = about.rank
     if about.train in ("lora", "full"):  # where less is trained, the layers follow
         settings["retune.train"] = about.train
-    own = [f"{key}={quote(str(value))}" for key, value in settings.items()]
-    return [*own, f"task.words=[{','.join(map(quote, about.words))}]"]
+    overrides = [f"{key}={quote(str(value))}" for key, value in settings.items()]
+    overrides.append(f"task.words=[{','.join(map(quote, about.words))}]")
+    return overrides
 
 
 def _find_longest(config: Any) -> int:
@@ -122,9 +137,11 @@ def _find_longest(config: Any) -> int:
 
 def _check_classes(labels: Sequence[str], count: int, are_named: bool) -> None:
     if len(labels) != count:
-        found = f"{len(labels)} classes: {shown_names(labels)}"
-        raise SkipError(f"compress: the model has {count} classes, the data {found}")
-    if not are_named and [*labels] != [str(i) for i in range(len(labels))]:
+        raise SkipError(
+            f"compress: the model has {count} classes, "
+            f"the data {len(labels)} classes: {shown_names(labels)}"
+        )
+    if not are_named and list(labels) != [str(i) for i in range(len(labels))]:
         raise SkipError(
             "compress: the model's classes have no names: "
             "give them in its order by --classes A,B (classes=)"
@@ -143,13 +160,13 @@ def _read_config(path: str) -> Any:
             folder if folder.is_dir() else path, trust_remote_code=False
         )
     except Exception as error:  # of many kinds, from transformers and its HTTP client
-        why = first_line(error) if folder.is_dir() else explain_failure(error, path)
-        raise SkipError(f"compress: {path}: {why}") from error
+        reason = first_line(error) if folder.is_dir() else explain_failure(error, path)
+        raise SkipError(f"compress: {path}: {reason}") from error
     if config.model_type not in READOUTS:
         raise SkipError(f"compress: a {config.model_type}, not one of {', '.join(READOUTS)}")
-    made = " and ".join(config.architectures or [])
-    if made and "SequenceClassification" not in made:
-        raise SkipError(f"compress: {path}: a {made}, not yet a classifier: fine-tune it")
+    architecture = " and ".join(config.architectures or [])
+    if architecture and "SequenceClassification" not in architecture:
+        raise SkipError(f"compress: {path}: a {architecture}, not yet a classifier: fine-tune it")
     kind = config.problem_type
     if kind is not None and kind not in OF_PROBLEM:
         known = " or ".join(map(str, OF_PROBLEM))

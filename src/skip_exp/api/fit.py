@@ -2,7 +2,7 @@
 
 import logging
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -74,32 +74,41 @@ def fit(
         SkipError: anything that you can fix, in one line.
     """
     root = Path(output).expanduser()
-    settings = [] if backbone is None else [f"backbone={backbone}"]
-    settings = join_settings(settings, ratio, within, overrides)
+    defaults = [] if backbone is None else [f"backbone={backbone}"]
+    settings = join_settings(defaults, ratio, within, overrides)
     cfg = compose_job(settings, root)
-    given = read_given(data, text, label, validation, cfg)
-    return run(cfg, describe_task(given, cfg, root), settings, root)
+    rows = read_given(data, text, label, validation, cfg)
+    return run(cfg, describe_task(rows, cfg, root), settings, root)
 
 
 def join_settings(
-    own: Sequence[str], ratio: float | str | None, within: float | None, overrides: Sequence[str]
+    defaults: Sequence[str],
+    ratio: float | str | None,
+    within: float | None,
+    overrides: Sequence[str],
 ) -> list[str]:
     """The arguments of a call as overrides, then those of the user. Raises SkipError."""
     if isinstance(overrides, str):
         raise SkipError(f"overrides: {overrides}: must be a list, such as [{overrides!r}]")
-    if wrong := [each for each in overrides if each.startswith(("hydra.", "output_dir="))]:
-        raise SkipError(f"overrides: {wrong[0]}: is for the command line; give output=")
-    goals = {"prune.ratio": ratio, "prune.within": within}
-    given = [f"{key}={value}" for key, value in goals.items() if value is not None]
-    return [*own, *given, *overrides]
+    settings = list(defaults)
+    if ratio is not None:
+        settings.append(f"prune.ratio={ratio}")
+    if within is not None:
+        settings.append(f"prune.within={within}")
+    for override in overrides:
+        if override.startswith(("hydra.", "output_dir=")):
+            raise SkipError(f"overrides: {override}: is for the command line; give output=")
+        settings.append(override)
+    return settings
 
 
 def compose_job(settings: Sequence[str], root: Path) -> DictConfig:
     """The configuration of a job below ``root`` whose task is not known yet. Raises SkipError."""
-    default = {"logger": "none", "cache.dir": quote(str(root / ".cache")), "experiment": RECIPE}
-    given = values_of(settings)
-    own = [f"{key}={value}" for key, value in default.items() if key not in given]
-    return compose_config("config", [*own, *settings])
+    defaults = {"logger": "none", "cache.dir": quote(str(root / ".cache")), "experiment": RECIPE}
+    # Hydra refuses a group that is given twice.
+    chosen = values_of(settings)
+    overrides = [f"{key}={value}" for key, value in defaults.items() if key not in chosen]
+    return compose_config("config", overrides + list(settings))
 
 
 def run(cfg: DictConfig, task: Mapping[str, Any], settings: Sequence[str], root: Path) -> Any:
@@ -113,29 +122,25 @@ def run(cfg: DictConfig, task: Mapping[str, Any], settings: Sequence[str], root:
     """
     began = datetime.now().strftime("%Y-%m-%d/%H-%M-%S-%f")
     folder = root / f"{began}-{task['name']}"
-    given, is_whole = values_of(settings), cfg.prune.ratio == 0 and cfg.prune.layers is None
-    if is_whole and "retune.enabled" not in given:
+    chosen = values_of(settings)
+    is_whole = cfg.prune.ratio == 0 and cfg.prune.layers is None
+    if is_whole and "retune.enabled" not in chosen:
         cfg.retune.enabled = False  # what is not cut needs no repair
     job = job_of(cfg, task, str(folder))
     check_given(job, settings)
     with _ONE:
+        # What is refused has not waited for torch.
         if console.PIPELINE not in sys.modules:
             with console.shown():
                 log.info(console.LOADING)
-        # Not for what is refused.
-        run_one = partial(results.run_recorded, console.import_slow(console.PIPELINE).run)
+        pipeline = console.import_slow(console.PIPELINE)
         with console.shown(folder / LOG_FILE), console.keep_state():
             console.quiet_lightning()
-            if "experiment" not in given:
+            if "experiment" not in chosen:
                 log.info("experiment=%s: all weights of the layers are trained, no prompt", RECIPE)
-            if job.task.metrics[0] == "f1_macro" and "task.metrics" not in given:
+            if job.task.metrics[0] == "f1_macro" and "task.metrics" not in chosen:
                 log.info("a class has few of the train rows: choices are made on f1_macro")
-            if job.prune.within is not None:
-                from skip_exp.within.run import find  # scikit-learn: not for a single job
-
-                model = find(job, run_one)
-            else:
-                model = _open(job, run_one(job))
+            model = _find_model(job, partial(results.run_recorded, pipeline.run))
             if job.tune.is_given and job.task.validation not in job.task.files:
                 log.warning(
                     "a fifth of the rows was scored: if the model was trained on them, its score "
@@ -144,13 +149,18 @@ def run(cfg: DictConfig, task: Mapping[str, Any], settings: Sequence[str], root:
             return model
 
 
-def _open(cfg: Config, result: Any) -> Any:
-    """The skill of a job that is done; where models are timed, weighed against cheap baselines."""
+def _find_model(cfg: Config, run_job: Callable[[Config], Any]) -> Any:
+    """The model of a search, or of a single job; this one is weighed against cheap baselines."""
+    if cfg.prune.within is not None:
+        from skip_exp.within.run import find  # scikit-learn: not for a single job
+
+        return find(cfg, run_job)
     from skip_exp.skill.skill import Skill  # torch is loaded by now
 
+    result = run_job(cfg)
     skill = Skill.load(Path(cfg.output_dir) / str(result["skill"]))
     if cfg.benchmark.enabled and cfg.task.outcome.is_exclusive:
-        from skip_exp.within.run import weigh  # scikit-learn
+        from skip_exp.within.weigh import weigh  # scikit-learn
 
         weigh(cfg, skill, result)
     return skill

@@ -64,10 +64,10 @@ def read_given(
         SkipError: rows that cannot be read, or a missing column.
     """
     reading = to_object(cfg.data, DataConfig)
-    columns = [text] if isinstance(text, str) or not isinstance(text, Iterable) else [*text]
-    target = label if isinstance(label, str) or not isinstance(label, Iterable) else [*label]
+    columns = [text] if isinstance(text, str) or not isinstance(text, Iterable) else list(text)
+    target = label if isinstance(label, str) or not isinstance(label, Iterable) else list(label)
     group = [cfg.task.group] if cfg.task.group else []
-    for column in (*columns, *(target if isinstance(target, list) else [target])):
+    for column in columns + (target if isinstance(target, list) else [target]):
         if not isinstance(column, str):
             raise DataError(f"{shown(column)}: not the name of a column, such as text='comment'")
     splits = {"train": to_table(data, columns, target, reading, group)}
@@ -76,7 +76,7 @@ def read_given(
     return Given(splits, columns, target, read_class_names(data, target) or [])
 
 
-def describe_task(given: Given, cfg: DictConfig, root: Path) -> dict[str, Any]:
+def describe_task(user_rows: Given, cfg: DictConfig, root: Path) -> dict[str, Any]:
     """The config group ``task`` of the rows; what ``cfg.task`` says already counts.
 
     Bad rows are refused here, before torch is loaded.
@@ -87,37 +87,38 @@ def describe_task(given: Given, cfg: DictConfig, root: Path) -> dict[str, Any]:
     Raises:
         SkipError: bad rows, or a label column of free text.
     """
-    asked: Any = OmegaConf.to_container(cfg.task)
-    asked = {key: value for key, value in asked.items() if value != MISSING}
-    train, label = given.splits["train"], given.label
+    settings: Any = OmegaConf.to_container(cfg.task)
+    task = {key: value for key, value in settings.items() if value != MISSING}
+    train = user_rows.splits["train"]
+    label = user_rows.label
     column = label if isinstance(label, str) else ""
-    is_list = column and any(isinstance(cells[column], list) for cells in train.rows)
-    kind = "many_labels" if is_list or not column else asked["kind"]
-    outcome = OUTCOMES[kind]
-    task: dict[str, Any] = {
-        **asked,
-        "name": asked.get("name") or _name_of(train),
-        "text": given.text,
-        "label": column,
-        "kind": kind,
-    }
-    if "labels" not in asked:
-        task["labels"] = _list_classes(given, outcome) if column else label
-    elif not column and {*asked["labels"]} != {*label}:
+
+    # Rows of several labels show by their cells, or by their columns.
+    if not column or any(isinstance(cells[column], list) for cells in train.rows):
+        task["kind"] = "many_labels"
+    outcome = OUTCOMES[task["kind"]]
+    task["name"] = task.get("name") or _name_of(train)
+    task["text"] = user_rows.text
+    task["label"] = column
+    if "labels" not in task:
+        task["labels"] = _list_classes(user_rows, outcome) if column else label
+    elif not column and set(task["labels"]) != set(label):
         raise DataError(
             f"label: the columns {shown_names(label)} "
-            f"are not the classes {shown_names(asked['labels'])}"
+            f"are not the classes {shown_names(task['labels'])}"
         )
+
+    # The job itself names the rows that it leaves out.
     spec = TaskConfig(**{"metrics": outcome.choose_metrics([])} | task)
-    with say_nothing():  # the job itself names the rows that it leaves out
-        rows = {
-            split: to_rows(table, spec, split, cfg.data.drop_bad)
-            for split, table in given.splits.items()
-        }
-    if "metrics" not in asked:
-        task["metrics"] = outcome.choose_metrics(get_labels([*rows["train"].values()]))
-    paths = {split: _file(table, root) for split, table in given.splits.items()}
-    return task | {"files": asked["files"] | paths}
+    rows = {}
+    with say_nothing():
+        for split, table in user_rows.splits.items():
+            rows[split] = to_rows(table, spec, split, cfg.data.drop_bad)
+    if "metrics" not in task:
+        task["metrics"] = outcome.choose_metrics(get_labels(list(rows["train"].values())))
+    for split, table in user_rows.splits.items():
+        task["files"][split] = _file(table, root)
+    return task
 
 
 def _name_of(table: Table) -> str:
@@ -128,12 +129,13 @@ def _name_of(table: Table) -> str:
     return re.sub(r"[^\w.-]+", "_", name).strip("_") or "task"
 
 
-def _list_classes(given: Given, outcome: Outcome) -> list[str]:
+def _list_classes(user_rows: Given, outcome: Outcome) -> list[str]:
     """The classes of the train rows, in the order of a data set that has one. Raises DataError."""
-    order, column = given.order, str(given.label)
-    classes = find_classes(given.splits["train"], column, outcome, order)
+    order = user_rows.order
+    column = str(user_rows.label)
+    classes = find_classes(user_rows.splits["train"], column, outcome, order)
     classes.sort(key=lambda name: order.index(name) if name in order else len(order))
-    validation = given.splits.get("validation")
+    validation = user_rows.splits.get("validation")
     if validation is None or classes == order or not with_indices(classes):
         return classes
     for cells in validation.rows:  # the order that was found is not the user's
@@ -159,7 +161,8 @@ def find_classes(
     Raises:
         DataError: fewer than two, or so many that the column holds texts.
     """
-    counts, bad = Counter[str](), dict[int, str]()
+    counts = Counter[str]()
+    bad: dict[int, str] = {}
     for number, row in enumerate(table.rows, 1):
         try:
             counts.update(filter(None, map(label_text, outcome.split(row[column]))))

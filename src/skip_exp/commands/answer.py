@@ -4,6 +4,7 @@ import json
 import os
 import sys
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import repeat
 from pathlib import Path
@@ -72,6 +73,7 @@ def predict(arguments: Sequence[str] | None = None) -> int:
     add_reject(line)
     add_loading(line)
     options = line.parse_intermixed_args(arguments)
+    # Bad arguments and rows are refused before torch is loaded.
     examples, beside, where = find_examples(options)
     classifier = open_classifier(find_folder(options.skill), options.backbone, options.precision)
     try:
@@ -79,8 +81,8 @@ def predict(arguments: Sequence[str] | None = None) -> int:
         # Counted where standard error is a terminal (None: tqdm asks), and they go elsewhere.
         counted = tqdm(answers, unit=" answers", leave=False, disable=sys.stdout.isatty() or None)
         for row, answer in zip(beside, counted, strict=False):
-            known = answer["probabilities"].items()
-            answer["probabilities"] = {label: round(p, PROBABILITY_DIGITS) for label, p in known}
+            for label, value in answer["probabilities"].items():
+                answer["probabilities"][label] = round(value, PROBABILITY_DIGITS)
             print(json_line(row | answer))
         sys.stdout.flush()
     except ExampleError as error:
@@ -97,19 +99,22 @@ def find_examples(options: Namespace) -> tuple[Iterable[Any], Iterable[dict[str,
 
     Raises SkipError.
     """
-    kept, words, file = vars(options)["with"], options.words, options.file
+    copied = vars(options)["with"]
+    words = options.words
     text = read_about(find_folder(options.skill)).text
-    if is_table(file):
-        return *read_texts(file, text, compose_data(words), kept), ""
-    if kept:
+    if is_table(options.file):
+        examples, beside = read_texts(options.file, text, compose_data(words), copied)
+        return examples, beside, ""
+    if copied:
         raise SkipError("--with: only with --file of a table, such as rows.csv")
-    if words and not file:
+    if words and not options.file:
         if len(words) % len(text):
             raise SkipError(f"{len(words)} texts: must be pairs ({', '.join(text)})")
         pairs = [words[i : i + len(text)] for i in range(0, len(words), len(text))]
         return pairs, repeat({}), ""
-    examples, where = read_lines(file, compose_data(words).encoding if file else "utf-8")
-    return examples, repeat({}), where
+    encoding = compose_data(words).encoding if options.file else "utf-8"
+    lines, where = read_lines(options.file, encoding)
+    return lines, repeat({}), where
 
 
 @one_line_errors(2)
@@ -145,18 +150,19 @@ def evaluate(arguments: Sequence[str] | None = None) -> int:
     options = line.parse_intermixed_args(arguments)
     if options.errors and options.errors.resolve() == options.file.resolve():
         line.error(f"--errors {options.errors}: is the file with the rows; name another")
-    folder, reading = find_folder(options.skill), compose_data(options.overrides)
+    folder = find_folder(options.skill)
+    reading = compose_data(options.overrides)
     # What is wrong with the file is said before torch is loaded.
     rows = read_labelled(read_about(folder), options.file, options.label, reading)
     classifier = open_classifier(folder, options.backbone, options.precision)
-    found = classifier.score(rows, options.reject)
-    errors = found.pop("errors")
+    scores = classifier.score(rows, options.reject)
+    errors = scores.pop("errors")
     if options.errors:
         write_errors(options.errors, errors)
     if options.json:
-        print(json_line(found))
+        print(json_line(scores))
         return 0
-    show(found, options.reject)
+    show(scores, options.reject)
     if options.errors:
         print(f"written: {options.errors} ({len(errors):,} mistakes)")
     return 0
@@ -171,13 +177,15 @@ def write_errors(path: Path, errors: Sequence[Mapping[str, Any]]) -> None:
     files.save(path, table.to_csv(index=False).encode(), f"--errors {path}")
 
 
-def show(found: dict[str, Any], reject: float) -> None:
+def show(scores: dict[str, Any], reject: float) -> None:
     """The scores, then a table of the classes, and of what was taken for what."""
     # No label is taken for another where a text may have both.
-    counts, classes = found.pop("confusion", {}), found.pop("classes")
-    rows, coverage = found.pop("rows"), found.pop("coverage", 1.0)
-    answered = found.pop("answered", {})
-    print(f"{rows:,} rows, in percent: {describe(found)}")
+    counts = scores.pop("confusion", {})
+    classes = scores.pop("classes")
+    rows = scores.pop("rows")
+    coverage = scores.pop("coverage", 1.0)
+    answered = scores.pop("answered", {})
+    print(f"{rows:,} rows, in percent: {describe(scores)}")
     if reject:
         print(f"answered at --reject {reject:g}: {100 * coverage:.1f} %; {describe(answered)}")
     screen = open_screen()
@@ -193,25 +201,36 @@ def describe(scores: Mapping[str, float]) -> str:
 
 def class_table(classes: Mapping[str, Mapping[str, float]]) -> Table:
     """Precision, recall and F1 in percent, and the rows of each class."""
-    title, listed = "Classes, in percent", list(classes.items())
-    if len(listed) > CLASSES:
-        title = f"The {CLASSES} of {len(listed)} classes with the lowest F1, in percent"
-        listed = sorted(listed, key=lambda each: each[1]["f1"])[:CLASSES]
+    title = "Classes, in percent"
+    names = list(classes)
+    if len(names) > CLASSES:
+        title = f"The {CLASSES} of {len(names)} classes with the lowest F1, in percent"
+        names = sorted(names, key=lambda name: classes[name]["f1"])[:CLASSES]
     table = Table("class", "precision", "recall", "F1", "rows", title=title)
-    for name, scores in listed:
-        shares = (f"{100 * scores[key]:.1f}" for key in ("precision", "recall", "f1"))
-        table.add_row(escape(name), *shares, str(scores["support"]))
+    for name in names:
+        scores = classes[name]
+        table.add_row(
+            escape(name),
+            f"{100 * scores['precision']:.1f}",
+            f"{100 * scores['recall']:.1f}",
+            f"{100 * scores['f1']:.1f}",
+            str(scores["support"]),
+        )
     return table
 
 
 def confusions(counts: Mapping[str, Mapping[str, int]]) -> Table:
     """The most frequent pairs of a true label and a wrong answer."""
-    pairs = [(n, true, answer) for true, row in counts.items() for answer, n in row.items()]
-    wrong = sorted((p for p in pairs if p[0] and p[1] != p[2]), key=lambda p: -p[0])
-    title = f"The {min(CONFUSIONS, len(wrong))} most frequent of {len(wrong)} kinds of mistakes"
+    mistakes = Counter[tuple[str, str]]()
+    for true, row in counts.items():
+        for answer, count in row.items():
+            if count and true != answer:
+                mistakes[true, answer] = count
+    shown = min(CONFUSIONS, len(mistakes))
+    title = f"The {shown} most frequent of {len(mistakes)} kinds of mistakes"
     table = Table("true", "answer", "rows", title=title)
-    for n, true, answer in wrong[:CONFUSIONS]:
-        table.add_row(escape(true), escape(answer), str(n))
+    for (true, answer), count in mistakes.most_common(CONFUSIONS):
+        table.add_row(escape(true), escape(answer), str(count))
     return table
 
 
@@ -261,10 +280,10 @@ def user_path(text: str) -> Path:
 
 
 def find_folder(folder: str) -> Path:
-    place = Path(folder).expanduser()
-    if not os.path.isdir(place):
+    path = Path(folder).expanduser()
+    if not os.path.isdir(path):
         raise SkipError(f"{folder}: no such folder, or no permission")
-    return place
+    return path
 
 
 def open_classifier(folder: Path, backbone: str | None, precision: str) -> "Classifier":

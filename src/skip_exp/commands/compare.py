@@ -37,6 +37,7 @@ from skip_exp.utils.console import open_screen
 SPLITS = {"select": "select/final", "validation": "metric/final"}  # with the scores' column
 RATIO = "prune.ratio"  # its column is `ratio`
 APART = ["backbone", "ratio"]  # each has a table of its own, unless it is compared
+PAIRED = ["task", "metric", "backbone", "ratio", "attribution", "seed"]  # and every setting
 TESTED = ["low", "high", "p", "over"]
 MEAN = "mean"  # in the column `task`: over the tasks
 NOTE = (
@@ -61,8 +62,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     line.add_argument("--split", choices=SPLITS, default="select", help="whose scores")
     options = line.parse_intermixed_args(arguments)
-    key, _, given = options.by.partition("=")
-    values = choices(given) if given else []
+    key, _, text = options.by.partition("=")
+    values = choices(text) if text else []
     rows = compare(frame.load(options.folders), key, values, options.split)
     screen = open_screen()
     for table in make_tables(rows):
@@ -94,8 +95,7 @@ def compare(
         SkipError: no such key or value, or no two results that differ in it alone.
     """
     done = _select(results, by, SPLITS[split])
-    settings = [name for name in done if name.startswith(PREFIX)]
-    keys = ["task", "metric", *APART, "attribution", "seed", *settings]  # what a pair shares
+    keys = PAIRED + [name for name in done if name.startswith(PREFIX)]
     compared = [name for name in keys if _is_of(name, by)]
     if not compared:
         differ = [name.removeprefix(PREFIX) for name in keys if done[name].nunique() > 1]
@@ -104,18 +104,22 @@ def compare(
             f"keys that differ: {', '.join(differ) or 'none'}"
         )
     done = done.assign(option=_name_options(done, by, compared))
-    baseline, *others = _choose(done["option"], by, values)
-    on = [name for name in keys if name not in compared]
-    places = [name for name in APART if name in on]
-    sides = dict(iter(done.drop_duplicates([*on, "option"], keep="last").groupby("option")))
+    options = _choose(done["option"], by, values)
+    baseline = options[0]
+    # Two sides that agree in all other keys are a pair; of a repeated job its latest run counts.
+    shared = [name for name in keys if name not in compared]
+    apart = [name for name in APART if name in shared]
+    sides = {}
+    for option, rows in done.groupby("option"):
+        sides[option] = rows.drop_duplicates(shared, keep="last")
     parts = []
-    for option in others:
-        pairs = sides[baseline].merge(sides[option], on=on, suffixes=(None, " of option"))
-        for place, group in pairs.groupby(places):
-            named = {"baseline": baseline, "option": option}
-            named |= dict(zip(places, place, strict=True))
-            rows = _summarize(group, split)
-            parts.append(pd.DataFrame(named, index=rows.index).join(rows))
+    for option in options[1:]:
+        pairs = sides[baseline].merge(sides[option], on=shared, suffixes=(None, " of option"))
+        for labels, group in pairs.groupby(apart):
+            part = _summarize(group, split)
+            columns = {"baseline": baseline, "option": option}
+            columns |= dict(zip(apart, labels, strict=True))
+            parts.append(pd.DataFrame(columns, index=part.index).join(part))
     if not parts:
         raise SkipError(f"--by {by}: no two results differ in {by} alone")
     return pd.concat(parts, ignore_index=True)
@@ -143,10 +147,12 @@ def _name_options(results: pd.DataFrame, by: str, compared: list[str]) -> pd.Ser
         return results[compared[0]].map(_plain)
     typed = results["path"].map(lambda path: _read_choice(path, by))
     names = typed.where(typed != "", results[by]) if by in results else typed
+    # Two results of one choice may differ within the group: then their options do, too.
+    settings = [key for key in compared if key.startswith(PREFIX)]
     parts = []
     for name, part in results.groupby(names):
-        keys = [key for key in compared if key.startswith(PREFIX) and part[key].nunique() > 1]
-        texts = [f"{name}, {text}".strip(", ") for text in name_values(part[keys])]
+        differing = [key for key in settings if part[key].nunique() > 1]
+        texts = [f"{name}, {text}".strip(", ") for text in name_values(part[differing])]
         parts.append(pd.Series(texts, index=part.index, dtype=object))
     return pd.concat(parts)
 
@@ -173,19 +179,23 @@ def _plain(value: Any) -> str:
         return {"true": "True", "false": "False", "null": "None"}.get(text, text)
 
 
-def _choose(options: pd.Series, by: str, values: Sequence[str]) -> list[str]:
-    """The options that ``values`` name or, without any, all of them, the most frequent first.
+def _choose(column: pd.Series, by: str, values: Sequence[str]) -> list[str]:
+    """The options of a column that ``values`` name; without any, all, the most frequent first.
 
     Raises:
         SkipError: no result has one of them, or there is no second one.
     """
-    known = options[options != ""].value_counts()
-    plain = {_plain(option): option for option in known.index}
-    chosen = [plain.get(_plain(each), each) for each in values] or list(known.index)
-    if unknown := [value for value in chosen if value not in known]:
-        raise SkipError(f"--by {by}={unknown[0]}: no result; there are: {'; '.join(known.index)}")
+    known = column[column != ""].value_counts()
+    listed = "; ".join(known.index)
+    options = {_plain(option): option for option in known.index}
+    chosen = []
+    for value in values:
+        if _plain(value) not in options:
+            raise SkipError(f"--by {by}={value}: no result; there are: {listed}")
+        chosen.append(options[_plain(value)])
+    chosen = chosen or list(known.index)
     if len(chosen) < 2:
-        raise SkipError(f"--by {by}: needs two values; the results have: {'; '.join(known.index)}")
+        raise SkipError(f"--by {by}: needs two values; the results have: {listed}")
     return chosen
 
 
@@ -194,6 +204,7 @@ def _summarize(pairs: pd.DataFrame, split: str) -> pd.DataFrame:
     codes = pairs[["versions/code", "versions/code of option"]]
     is_mixed = (codes.nunique(axis=1) > 1) & (codes != "").all(axis=1)
     pairs = pairs.assign(difference=pairs["score of option"] - pairs["score"], mixed=is_mixed)
+    # Every task counts once in the mean, however many pairs it has.
     groups = pairs.groupby("task")
     tasks = groups.agg(
         metric=("metric", "first"),
@@ -206,19 +217,19 @@ def _summarize(pairs: pd.DataFrame, split: str) -> pd.DataFrame:
     tests = []
     for _, group in groups:
         over_rows = bootstrap_rows(group) if split == "validation" else None
-        found = over_rows or t_test(group["difference"])
-        tests.append((*found, "rows" if over_rows else "pairs"))
+        low, high, p = over_rows or t_test(group["difference"])
+        tests.append((low, high, p, "rows" if over_rows else "pairs"))
     tasks[TESTED] = tests
-    own = tasks[~groups["sample"].first().to_numpy()]  # a stand-in is no score of the task
-    if len(own) < 2:
+    real = tasks[~groups["sample"].first().to_numpy()]  # a stand-in is no score of the task
+    if len(real) < 2:
         return tasks
-    mean = {
-        "task": MEAN,
-        "metric": "",
-        **own[["pairs", "mixed"]].sum(),
-        **own[["baseline_score", "option_score", "difference"]].mean(),
-        **dict(zip(TESTED, (*t_test(own["difference"]), "tasks"), strict=True)),
-    }
+    mean = real[["baseline_score", "option_score", "difference"]].mean().to_dict()
+    mean["task"] = MEAN
+    mean["metric"] = ""
+    mean["pairs"] = real["pairs"].sum()
+    mean["mixed"] = real["mixed"].sum()
+    mean["over"] = "tasks"
+    mean["low"], mean["high"], mean["p"] = t_test(real["difference"])
     return pd.concat([tasks, pd.DataFrame([mean])], ignore_index=True)
 
 
@@ -226,9 +237,9 @@ def t_test(differences: Sequence[float] | pd.Series) -> tuple[float, float, floa
     """The 95 % t-interval of their mean, and p; NaN unless two of them differ."""
     if np.ptp(differences) < 1e-9:
         return np.nan, np.nan, np.nan
-    found = scipy.stats.ttest_1samp(differences, 0)
-    low, high = found.confidence_interval(0.95)
-    return float(low), float(high), float(found.pvalue)
+    test = scipy.stats.ttest_1samp(differences, 0)
+    low, high = test.confidence_interval(0.95)
+    return float(low), float(high), float(test.pvalue)
 
 
 def bootstrap_rows(pairs: pd.DataFrame) -> tuple[float, float, float] | None:
@@ -237,16 +248,21 @@ def bootstrap_rows(pairs: pd.DataFrame) -> tuple[float, float, float] | None:
     Returns:
         None where predictions are missing, or not of the same rows.
     """
-    tables = [_read_answers(path) for path in (*pairs["path"], *pairs["path of option"])]
-    found = [table for table in tables if table is not None]
-    if len(found) < len(tables):
-        return None
-    true = found[0]["label"].to_numpy()
-    if len(true) < 2 or any(not np.array_equal(true, each["label"]) for each in found):
-        return None
-    answers, metric = [each["predicted"].to_numpy() for each in found], pairs["metric"].iloc[0]
-    classes = 1 + max(int(each.max()) for each in (true, *answers))
-    draws = resample(metric, answers, true, classes)
+    tables = []
+    for path in pairs["path"].tolist() + pairs["path of option"].tolist():
+        table = _read_answers(path)
+        if table is None:
+            return None
+        tables.append(table)
+    true = tables[0]["label"].to_numpy()
+    answers = []
+    for table in tables:
+        if len(true) < 2 or not np.array_equal(true, table["label"]):
+            return None
+        answers.append(table["predicted"].to_numpy())
+    classes = 1 + int(max(true.max(), np.max(answers)))
+    draws = resample(pairs["metric"].iloc[0], answers, true, classes)
+    # The baseline's answers come first, as many as the option's.
     low, high = interval(draws[len(pairs) :].mean(0) - draws[: len(pairs)].mean(0))
     return low, high, np.nan
 
@@ -257,30 +273,30 @@ def _read_answers(path: str) -> pd.DataFrame | None:
         table = pd.read_csv(Path(path).parent / PREDICTIONS)
     except (OSError, ValueError, EOFError):
         return None
-    return table if {"label", "predicted", "probability"} <= {*table} else None
+    return table if {"label", "predicted", "probability"} <= set(table) else None
 
 
 def make_tables(rows: pd.DataFrame) -> list[Group]:
     """A table for the terminal per option, backbone and ratio."""
-    places = [name for name in APART if name in rows]
+    apart = [name for name in APART if name in rows]
     tables = []
-    groups = rows.groupby(["baseline", "option", *places], sort=False)
-    for (baseline, option, *place), group in groups:
-        where = ", ".join(f"{n} {value}" for n, value in zip(places, place, strict=True))
-        scores = group[["baseline_score", "option_score"]].map(percent)
+    for _, group in rows.groupby(["baseline", "option", *apart], sort=False):
+        first = group.iloc[0]
+        where = ", ".join(f"{name} {first[name]}" for name in apart)
+        intervals = []
+        for low, high in zip(group["low"], group["high"], strict=True):
+            intervals.append("-" if np.isnan(low) else f"{points(low)} to {points(high)}")
         text = {
             "task": group["task"],
-            "baseline": scores["baseline_score"],
-            "option": scores["option_score"],
+            "baseline": group["baseline_score"].map(percent),
+            "option": group["option_score"].map(percent),
             "difference": group["difference"].map(points),
-            "95 % interval": [
-                "-" if np.isnan(low) else f"{points(low)} to {points(high)}"
-                for low, high in zip(group["low"], group["high"], strict=True)
-            ],
+            "95 % interval": intervals,
             "p": group["p"].map(_show_p),
             "pairs": group["pairs"].astype(str),
         }
-        tables.append(console(pd.DataFrame(text), f"{option} against {baseline} ({where})"))
+        title = f"{first['option']} against {first['baseline']} ({where})"
+        tables.append(console(pd.DataFrame(text), title))
     return tables
 
 
@@ -292,6 +308,8 @@ def _show_p(p: float) -> str:
 
 def notes(rows: pd.DataFrame, split: str) -> list[str]:
     """What a reader must know of the tables."""
-    found = [NOTE.format(split=split, task=TASK_NOTES[split])]
+    sentences = [NOTE.format(split=split, task=TASK_NOTES[split])]
     mixed = rows.loc[rows["task"] != MEAN, "mixed"].sum()
-    return [*found, MIXED.format(mixed)] if mixed else found
+    if mixed:
+        sentences.append(MIXED.format(mixed))
+    return sentences

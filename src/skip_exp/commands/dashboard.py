@@ -19,15 +19,14 @@ from skip_exp.errors import SkipError, one_line
 from skip_exp.logger.runs import find_project
 from skip_exp.outcomes.registry import METRICS
 
-SCORE_PANELS = tuple(f"metric/{phase}" for phase in STATES)
-COLUMNS = (
-    *("task", "backbone", "attribution", "ratio", "seed", "metric/name", *SCORE_PANELS),
-    *("params/block_pruned", "params/all_pruned", "latency/speedup", "latency/contended"),
-    *("data_is_sample", "status", "error"),
-)
+SCORES = [f"metric/{state}" for state in STATES]
+COLUMNS = ["task", "backbone", "attribution", "ratio", "seed", "metric/name"]
+COLUMNS += SCORES
+COLUMNS += ["params/block_pruned", "params/all_pruned", "latency/speedup", "latency/contended"]
+COLUMNS += ["data_is_sample", "status", "error"]
 SHOWN = [f"summary:{column}" for column in COLUMNS]
-PARALLEL = ("ratio", "attribution", "seed", "params/all_pruned", "latency/speedup", *SCORE_PANELS)
-BARS = (*SCORE_PANELS, "latency/speedup", "params/all_pruned")
+PARALLEL = ["ratio", "attribution", "seed", "params/all_pruned", "latency/speedup", *SCORES]
+BARS = [*SCORES, "latency/speedup", "params/all_pruned"]
 
 
 def build_workspaces(entity: str, project: str) -> list[Any]:
@@ -45,7 +44,9 @@ def build_workspaces(entity: str, project: str) -> list[Any]:
         ) from error
 
     def view(name: str, sections: dict[str, list[Any]], groupby: list[Any]) -> Any:
-        shown = [ws.Section(name=n, panels=panels, is_open=True) for n, panels in sections.items()]
+        shown = []
+        for title, panels in sections.items():
+            shown.append(ws.Section(name=title, panels=panels, is_open=True))
         runs = ws.RunsetSettings(groupby=groupby, pinned_columns=SHOWN)
         settings = ws.WorkspaceSettings(max_runs=100)
         return ws.Workspace(entity, project, name, shown, settings=settings, runset_settings=runs)
@@ -67,11 +68,18 @@ def _panels(wr: Any) -> dict[str, list[Any]]:
         final = wr.SummaryMetric("metric/final")
         return wr.ScatterPlot(title=title, x=wr.SummaryMetric(x), y=final)
 
-    def curves(phase: str, name: str) -> Any:
-        return wr.LinePlot(title=f"{phase}: {name}", x=f"{phase}/step", y=[f"{phase}/{name}"])
-
-    columns = [wr.ParallelCoordinatesPlotColumn(wr.SummaryMetric(name), name) for name in PARALLEL]
-    fitted = ("train_loss", "select_loss", *(f"select_{name}" for name in dict.fromkeys(METRICS)))
+    columns = []
+    for name in PARALLEL:
+        columns.append(wr.ParallelCoordinatesPlotColumn(wr.SummaryMetric(name), name))
+    fitted = ["train_loss", "select_loss"]
+    for name in METRICS:
+        fitted.append(f"select_{name}")
+    curves = []
+    for phase in FITS:
+        for name in fitted:
+            curves.append(
+                wr.LinePlot(title=f"{phase}: {name}", x=f"{phase}/step", y=[f"{phase}/{name}"])
+            )
     wide = wr.Layout(w=24, h=10)
     return {
         "Speed-up and size against metric": [
@@ -84,7 +92,7 @@ def _panels(wr: Any) -> dict[str, list[Any]]:
                 title="from settings to scores", columns=columns, layout=wide
             )
         ],
-        "Curves per phase": [curves(phase, name) for phase in FITS for name in fitted],
+        "Curves per phase": curves,
         "Neurons kept": [
             wr.MediaBrowser(title="by layer and site", media_keys=["keep"], layout=wide)
         ],
@@ -112,5 +120,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     line.add_argument("--project", help="W&B project; else WANDB_PROJECT or skip_exp")
     options = line.parse_intermixed_args(arguments)
     views = build_workspaces(options.entity, find_project(options.project))
-    print("\n".join(f"saved: {address}" for address in save_views(views)))
+    for address in save_views(views):
+        print(f"saved: {address}")
     return 0

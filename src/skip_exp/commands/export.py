@@ -60,8 +60,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     is_whole = options.vocabulary == "full"
     if not is_whole:
         skill = skill.with_vocabulary(options.vocabulary)
-        kept = skill.model.backbone.config.vocabulary
-        print(f"vocabulary: {kept['kept']:,} of {kept['of']:,} tokens")
+        vocabulary = skill.model.backbone.config.vocabulary
+        print(f"vocabulary: {vocabulary['kept']:,} of {vocabulary['of']:,} tokens")
     graph = FORMS["int8"].find_files(folder) if options.int8 and is_whole else None
     with console.shown():
         skill.export(

@@ -14,8 +14,11 @@ Main = Callable[[Sequence[str] | None], int]
 
 def parser(word: str, about: str | None) -> ArgumentParser:
     """A parser of ``skip-exp WORD ...``; ``about`` is shown by ``--help`` as it stands."""
-    kind, text = RawDescriptionHelpFormatter, cleandoc(about or "")
-    return ArgumentParser(prog=f"skip-exp {word}", description=text, formatter_class=kind)
+    return ArgumentParser(
+        prog=f"skip-exp {word}",
+        description=cleandoc(about or ""),
+        formatter_class=RawDescriptionHelpFormatter,
+    )
 
 
 def add_folders(line: ArgumentParser) -> None:

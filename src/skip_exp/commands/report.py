@@ -73,11 +73,13 @@ class Texts:
 
 def to_markdown(texts: Texts) -> str:
     """The report without its figures."""
-    parts = ["# Results", *map(escape_markdown, texts.warnings)]
-    parts += [tables.markdown(texts.table), escape_markdown(CAPTION)]
+    parts = ["# Results"]
+    parts += map(escape_markdown, texts.warnings)
+    parts.append(tables.markdown(texts.table))
+    parts.append(escape_markdown(CAPTION))
     if texts.failed:
-        parts += ["## Failed"]
-        parts += ["\n".join(f"- {escape_markdown(line)}" for line in texts.failed)]
+        parts.append("## Failed")
+        parts.append("\n".join(f"- {escape_markdown(line)}" for line in texts.failed))
     return "\n\n".join(parts) + "\n"
 
 
@@ -109,7 +111,7 @@ def to_html(texts: Texts, report: cells.Gathered, folders: Sequence[str]) -> str
 
 
 def _column_class(name: str) -> str:
-    if name in (*METRICS, "final"):
+    if name == "final" or name in METRICS:
         return "number strong"
     if name in ("variant", "notes", "backbone", "keep by"):
         return "wrap"

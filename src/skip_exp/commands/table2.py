@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from omegaconf import DictConfig
 
 from skip_exp import results
 from skip_exp.commands.line import one_line_errors, parser
@@ -63,14 +64,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     line.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="for every job")
     options = line.parse_intermixed_args(arguments)
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
-    planned, out, interrupted = plan(options.profile, options.overrides), options.output, False
+    planned = plan(options.profile, options.overrides)
+    out = options.output
+    interrupted = False
     print(f"{planned.title}. {planned.about}", flush=True)
     if not options.no_run:
         check_data(planned)
         interrupted = run_sweep(write_command(planned, out))
-    folders = [each for each in (*options.results, out) if Path(each).exists()]
+    # What is done so far, also of an interrupted sweep.
+    folders = [folder for folder in [*options.results, out] if Path(folder).exists()]
     answers = planned.answers(frame.order_runs(frame.rows(results.load(folders))))
-    done, count = planned.count_done(answers), len(planned.jobs)
+    done = planned.count_done(answers)
+    count = len(planned.jobs)
     text = to_markdown(planned, answers)
     write_files({out / "table2.md": text, out / "table2.tex": to_latex(planned, answers)})
     print(text)
@@ -88,17 +93,20 @@ def plan(profile: str, overrides: Sequence[str]) -> Plan:
     reachable = hub.hub_reachable()
     if profile == "auto":
         profile = "paper" if reachable else "offline"
-    name, source = SWEEPS[profile], "hub"
+    name = SWEEPS[profile]
+    source = "hub"
     if profile == "offline":
-        tasks, folder = swept(name, overrides)["task"], os.environ.get("SKIP_EXP_DATA")
+        # The paper's tasks wherever they can be read; else a rehearsal on rows that are embedded.
+        tasks = swept(name, overrides)["task"]
+        folder = os.environ.get("SKIP_EXP_DATA")
         if folder and all((Path(folder) / task).is_dir() for task in tasks):
             source = "local"
         elif not (reachable or all(is_cached(task, overrides, name) for task in tasks)):
-            name, source = REHEARSAL_SWEEP, "embedded"
+            name = REHEARSAL_SWEEP
+            source = "embedded"
     values = swept(name, overrides)
-    given = [*overrides, f"data.source={source}"]
-    first = f"+task={values['task'][0]}"
-    compose_config(name, [first, *_unswept(given, values)])  # refuses a wrong key
+    settings = [*overrides, f"data.source={source}"]
+    compose_unswept(name, values["task"][0], settings)  # refuses a wrong key
     return Plan(
         tasks=values["task"],
         backbones=values["backbone"],
@@ -107,7 +115,7 @@ def plan(profile: str, overrides: Sequence[str]) -> Plan:
         about=f"Profile {profile}, recipe {recipe_of(name, overrides)}; data: {source}",
         is_rehearsal=source == "embedded",
         name=name,
-        overrides=given,
+        overrides=settings,
     )
 
 
@@ -118,30 +126,40 @@ def read_sweep(name: str) -> Any:
 
 def recipe_of(name: str, overrides: Sequence[str]) -> str:
     """The experiment of a sweep: given, or named in its file, or the default."""
-    chosen = {"experiment": "skip"}
-    for each in read_sweep(name)["defaults"]:
-        if isinstance(each, dict):
-            chosen |= {key.removeprefix("override "): value for key, value in each.items()}
-    return values_of(overrides).get("experiment", chosen["experiment"])
+    recipe = "skip"
+    for default in read_sweep(name)["defaults"]:
+        if isinstance(default, dict):
+            recipe = default.get("override experiment", recipe)
+    return values_of(overrides).get("experiment", recipe)
 
 
 def swept(name: str, overrides: Sequence[str]) -> dict[str, list[str]]:
     """The values that ``sweeps/<name>.yaml`` sweeps over, or those given in their place."""
     params = read_sweep(name)["hydra"]["sweeper"]["params"]
-    values = {key.lstrip("+"): choices(value) for key, value in params.items()}
-    given = values_of(overrides)
-    return {key: choices(given[key]) if key in given else of for key, of in values.items()}
+    replaced = values_of(overrides)
+    values = {}
+    for param, text in params.items():
+        key = param.lstrip("+")
+        values[key] = choices(replaced.get(key, text))
+    return values
 
 
-def _unswept(overrides: Sequence[str], values: dict[str, list[str]]) -> list[str]:
-    return [each for each in overrides if not values.keys() & values_of([each]).keys()]
+def compose_unswept(name: str, task: str, overrides: Sequence[str]) -> DictConfig:
+    """The configuration of a sweep's job on a task, less what is swept. Raises SkipError."""
+    keys = swept(name, overrides).keys()
+    settings = [f"+task={task}"]
+    settings += [override for override in overrides if not keys & values_of([override]).keys()]
+    return compose_config(name, settings)
 
 
 def check_data(planned: Plan) -> None:
     """Refuse a sweep whose every job would fail. Raises SkipError."""
     if "data.source=hub" not in planned.overrides or hub.hub_reachable():
         return
-    lacking = [t for t in planned.tasks if not is_cached(t, planned.overrides, planned.name)]
+    lacking = []
+    for task in planned.tasks:
+        if not is_cached(task, planned.overrides, planned.name):
+            lacking.append(task)
     if lacking:
         raise SkipError(
             f"--profile paper: the model hub cannot be reached, and its cache lacks "
@@ -151,8 +169,7 @@ def check_data(planned: Plan) -> None:
 
 def is_cached(task: str, overrides: Sequence[str], name: str) -> bool:
     """Whether the hub's cache has the rows of a task of the sweep ``name``."""
-    given = _unswept(overrides, swept(name, overrides))
-    cfg = compose_config(name, [f"+task={task}", *given])
+    cfg = compose_unswept(name, task, overrides)
     try:
         load_rows(schema.to_object(cfg.task, TaskConfig), schema.DataConfig(source="hub"))
     except SkipError:
@@ -163,9 +180,11 @@ def is_cached(task: str, overrides: Sequence[str], name: str) -> bool:
 def write_command(planned: Plan, out: Path) -> list[str]:
     """The sweep as a command; each run of it has a folder of its own below ``out``."""
     folder = out / "jobs" / datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
-    sweep = ["--config-dir", str(schema.sweep_dir()), "--config-name", planned.name]
-    place = f"hydra.sweep.dir={quote(str(folder))}"
-    return [sys.executable, "-m", "skip_exp", *sweep, *planned.overrides, place]
+    command = [sys.executable, "-m", "skip_exp"]
+    command += ["--config-dir", str(schema.sweep_dir()), "--config-name", planned.name]
+    command += planned.overrides
+    command.append(f"hydra.sweep.dir={quote(str(folder))}")
+    return command
 
 
 def run_sweep(command: list[str]) -> bool:

@@ -76,7 +76,9 @@ def compress(arguments: Sequence[str] | None = None) -> int:
         help="names of the model's classes in its order, where its id2label has none",
     )
     options = parse(line, arguments)
-    model, file, out = options.pop("model"), options.pop("file"), options.pop("out")
+    model = options.pop("model")
+    file = options.pop("file")
+    out = options.pop("out")
     is_search = finds_model(options)
     if out and is_search:
         line.error("argument --out: not allowed with prune.within")
@@ -133,7 +135,8 @@ def add_arguments(line: ArgumentParser) -> None:
 def parse(line: ArgumentParser, arguments: Sequence[str] | None) -> dict[str, Any]:
     """The values of :func:`add_arguments` and of the command's own arguments, by name."""
     options = vars(line.parse_intermixed_args(arguments))
-    if fastest := options.pop("for"):
+    fastest = options.pop("for")
+    if fastest:
         options["overrides"].append(f"prune.fastest={fastest}")
     return options | {"text": options["text"] or "text"}
 

@@ -89,7 +89,9 @@ def check_composed(composed: DictConfig, number: int = 0) -> None:
         "is not supported: paths start at the folder of the command",
     )
     with flag_override(hydra, ["readonly", "struct"], False):  # set when a job starts
-        hydra.job.num, hydra.job.id, hydra.runtime.output_dir = number, str(number), "."
+        hydra.job.num = number
+        hydra.job.id = str(number)
+        hydra.runtime.output_dir = "."
     with _as_current(composed):
         job = OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"])
         settings = together.job_config(job)
@@ -110,11 +112,12 @@ def parse_overrides(hydra: Any) -> dict[str, Override]:
     Args:
         hydra: the node ``hydra`` of the sweep's configuration.
     """
-    params = [f"{key}={value}" for key, value in (hydra.sweeper.get("params") or {}).items()]
+    params = hydra.sweeper.get("params") or {}
+    texts = [f"{key}={value}" for key, value in params.items()]
+    texts += hydra.overrides.task
     outer = GlobalHydra.instance()  # without it, glob(*) cannot be read
     parser = OverridesParser.create(outer.config_loader() if outer.is_initialized() else None)
-    parsed = parser.parse_overrides([*params, *hydra.overrides.task])
-    return {override.get_key_element(): override for override in parsed}
+    return {override.get_key_element(): override for override in parser.parse_overrides(texts)}
 
 
 def list_jobs(hydra: Any) -> list[list[str]]:
@@ -128,7 +131,7 @@ def list_jobs(hydra: Any) -> list[list[str]]:
     parsed = parse_overrides(hydra)
     if hydra.sweeper._target_.endswith(BASIC):
         sweeper: Any = Plugins.instance().class_name_to_class[hydra.sweeper._target_]
-        jobs: list[list[str]] = sweeper.split_arguments([*parsed.values()], None)[0]
+        jobs: list[list[str]] = sweeper.split_arguments(list(parsed.values()), None)[0]
         return jobs
     first = []
     last = []
@@ -137,7 +140,7 @@ def list_jobs(hydra: Any) -> list[list[str]]:
         if override.is_interval_sweep():
             values = [value.start, value.end]
         elif override.is_sweep_override():
-            values = [*override.sweep_string_iterator()]
+            values = list(override.sweep_string_iterator())
         else:
             values = [override.get_value_element_as_str()]
         first.append(f"{key}={values[0]}")
@@ -171,9 +174,11 @@ def _as_current(config: DictConfig) -> Iterator[None]:
 def _check_launcher(hydra: DictConfig) -> None:
     """Raise SkipError if the launcher's package is not installed."""
     launcher = hydra.launcher._target_
-    extra = next((name for name in _EXTRAS if f"hydra_{name}_" in launcher), None)
-    if extra and launcher not in Plugins.instance().class_name_to_class:
-        raise SkipError(f"hydra/launcher: needs the package: pip install 'skip_exp[{extra}]'")
+    if launcher in Plugins.instance().class_name_to_class:
+        return
+    for extra in _EXTRAS:
+        if f"hydra_{extra}_" in launcher:
+            raise SkipError(f"hydra/launcher: needs the package: pip install 'skip_exp[{extra}]'")
 
 
 def _loader() -> ConfigLoader:

@@ -47,8 +47,8 @@ def claim(folder: Path, multirun: bool) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         _state.lock.acquire(blocking=False)
     except Timeout as error:
-        why = "another command writes there: wait for it, or name another folder"
-        raise ConfigError(key, folder, why) from error
+        advice = "another command writes there: wait for it, or name another folder"
+        raise ConfigError(key, folder, advice) from error
     except OSError as error:
         raise ConfigError(key, folder, f"cannot be written: {first_line(error)}") from error
     _state.folder = folder
@@ -70,27 +70,29 @@ def finish() -> bool:
     folder = _state.folder
     if folder is None or not folder.is_dir():
         return not _state.failed
-    found = sorted(results.load(sorted(list_new(folder, results.FILE))), key=_number)
-    done = [result for result in found if result.status == "done"]
-    started = {file.parents[1] for file in list_new(folder, ".hydra/config.yaml")}
-    lost = started - {Path(str(result.path)).parent for result in found}
-    if found and (_state.multirun or not _state.failed):
+    written = sorted(results.load(sorted(list_new(folder, results.FILE))), key=_number)
+    done = [result for result in written if result.status == "done"]
+    # Hydra has written the configuration of each job that has begun.
+    lost = {file.parents[1] for file in list_new(folder, ".hydra/config.yaml")}
+    for result in written:
+        lost.discard(Path(str(result.path)).parent)
+    if written and (_state.multirun or not _state.failed):
         from skip_exp.report import tables  # it brings pandas, for which no job should wait
 
-        tables.show_jobs(found)
+        tables.show_jobs(written)
     for job in sorted(lost):
         print(f"error: {job.name}: ended without a result", file=sys.stderr)
-    place = os.path.relpath(folder)
+    shown_folder = os.path.relpath(folder)
     if _state.multirun:
-        if not (found or lost):  # workers elsewhere, or a failed launcher
-            print(f"error: {place}: no job left a result there", file=sys.stderr)
-        print(f"results: {place}")
-        print(f"report:  skip-exp report {shlex.quote(place)}")
+        if not (written or lost):  # workers elsewhere, or a failed launcher
+            print(f"error: {shown_folder}: no job left a result there", file=sys.stderr)
+        print(f"results: {shown_folder}")
+        print(f"report:  skip-exp report {shlex.quote(shown_folder)}")
     elif done and not _state.failed:
-        print(f"results: {place}")
+        print(f"results: {shown_folder}")
         if done[0].choice.model is None:  # else its log has said it
             print(results.next_steps(done[0]))
-    return 0 < len(done) == len(found) and not lost and not _state.failed
+    return 0 < len(done) == len(written) and not lost and not _state.failed
 
 
 def list_new(folder: Path, name: str) -> list[Path]:
@@ -99,20 +101,23 @@ def list_new(folder: Path, name: str) -> list[Path]:
     A reused result is written anew.
     """
     if not _state.multirun:
-        return [file for file in [folder / name] if file.is_file()]
+        file = folder / name
+        return [file] if file.is_file() else []
     return list_since(start_of(folder), folder, name)
 
 
 def list_since(began: float, sweep_folder: Path, name: str) -> list[Path]:
     """Files ``name`` of a sweep's jobs since then, without those of the jobs inside of a job."""
     depth = len(Path(name).parts)
-    found = []
+    listed = []
     for file in sweep_folder.rglob(name):
-        above = [sweep_folder / each for each in file.relative_to(sweep_folder).parents[depth:-1]]
-        is_inside = any((each / results.CONFIG_FILE).is_file() for each in above)
-        if file.stat().st_mtime >= began and not is_inside:
-            found.append(file)
-    return found
+        is_new = file.stat().st_mtime >= began
+        for folder in file.relative_to(sweep_folder).parents[depth:-1]:
+            if (sweep_folder / folder / results.CONFIG_FILE).is_file():
+                is_new = False
+        if is_new:
+            listed.append(file)
+    return listed
 
 
 def start_of(sweep_folder: Path) -> float:

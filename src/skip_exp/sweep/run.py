@@ -80,12 +80,15 @@ def read_objectives(cfg: DictConfig, has_failed: bool = False) -> float | tuple[
     """
     result = None if has_failed else results.read_finished(cfg.output_dir)
     fields = results.flatten(result or {})
-    values = tuple(
-        float(fields.get(name, math.nan)) for name in list_objectives(cfg.sweep.objective)
-    )
-    if any(map(math.isnan, values)):
-        return None
-    return values if len(values) > 1 else next(iter(values), None)
+    values = []
+    for name in list_objectives(cfg.sweep.objective):
+        value = float(fields.get(name, math.nan))
+        if math.isnan(value):
+            return None
+        values.append(value)
+    if len(values) > 1:
+        return tuple(values)
+    return values[0] if values else None
 
 
 def announce(cfg: DictConfig) -> None:
@@ -97,24 +100,26 @@ def announce(cfg: DictConfig) -> None:
     hydra = HydraConfig.get()
     if hydra.mode != RunMode.MULTIRUN:
         return
+    # Jobs in other processes count by the results that they have written.
     folder = Path(hydra.sweep.dir)
     number = hydra.job.num + 1
     total = _count_jobs(folder)
-    place = f"{number} of {total}" if total else str(number)
+    progress = f"{number} of {total}" if total else str(number)
     began = start_of(folder)
     done = len(list_since(began, folder, results.FILE))
     if number == 1 and cfg.sweep.id and cfg.cache.dir and cfg.sweep.skip_done:
         notes = Path(cfg.cache.dir) / "sweeps" / cfg.sweep.id.replace("/", "-")
-        noted = notes.read_text().splitlines() if notes.is_file() else []
-        earlier = [each for each in noted if each != str(folder) and Path(each).is_dir()]
-        if earlier:
-            log.info("continues %s: what is done there is not run again", ", ".join(earlier))
-        files.save(notes, "\n".join([*earlier, str(folder)]).encode(), f"cache.dir={cfg.cache.dir}")
+        lines = notes.read_text().splitlines() if notes.is_file() else []
+        folders = [line for line in lines if line != str(folder) and Path(line).is_dir()]
+        if folders:
+            log.info("continues %s: what is done there is not run again", ", ".join(folders))
+        folders.append(str(folder))
+        files.save(notes, "\n".join(folders).encode(), f"cache.dir={cfg.cache.dir}")
     if 0 < done < total:
         # Before those, a search may have made others.
         rest = (time.time() - began) / done * (total - max(done, hydra.job.num))
-        place += f", about {console.duration(rest)} left"
-    log.info("job %s: %s", place, " ".join(hydra.overrides.task))
+        progress += f", about {console.duration(rest)} left"
+    log.info("job %s: %s", progress, " ".join(hydra.overrides.task))
     if not hydra.launcher._target_.endswith(BASIC):
         for handler in logging.getLogger().handlers:
             if not isinstance(handler, logging.FileHandler):  # each job has its own log file
@@ -147,7 +152,8 @@ def sweep_id() -> str | None:
 def tell_failure(cfg: DictConfig, problem: Exception) -> None:
     """Print why a job failed, in one line."""
     note_failure()
-    error, hydra = describe_failure(problem), HydraConfig.get()
+    hydra = HydraConfig.get()
+    error = describe_failure(problem)
     if not (isinstance(problem, SkipError) or is_full_disk(problem)):
         folder = os.path.relpath(cfg.output_dir)
         error = f"{error} (traceback: {folder}/{hydra.job.name}.log)"

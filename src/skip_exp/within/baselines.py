@@ -48,10 +48,13 @@ def fit_baselines(job: Job, about: SkillRecord, train: Split, select: Split) -> 
     Args:
         about: record of a skill of the job.
     """
-    found = [fit_words(train, select)]
+    baselines = []
+    words = fit_words(train, select)
+    if words:
+        baselines.append(words)
     if job.cfg.backbone.readout != "classifier":
-        found.append(fit_head(job, about))
-    return [each for each in found if each]
+        baselines.append(fit_head(job, about))
+    return baselines
 
 
 def fit_words(train: Split, select: Split) -> Baseline | None:
@@ -59,6 +62,7 @@ def fit_words(train: Split, select: Split) -> Baseline | None:
 
     The best one on the selection slice; None where no text has a word of two letters.
     """
+    # Few rows need another strength than many: the slice decides, as it does for the models.
     best: Any = None
     highest = -np.inf
     for strength in STRENGTHS:
@@ -69,9 +73,10 @@ def fit_words(train: Split, select: Split) -> Baseline | None:
         except ValueError as error:
             log.info("left out: TF-IDF: %s", error)
             return None
-        found = select.score(pipeline.predict(_joined(select.texts)))
-        if found > highest:
-            best, highest = pipeline, found
+        score = select.score(pipeline.predict(_joined(select.texts)))
+        if score > highest:
+            best = pipeline
+            highest = score
     return Baseline(
         name=show.TF_IDF,
         predict=lambda texts: best.predict(_joined(texts)),
@@ -81,18 +86,14 @@ def fit_words(train: Split, select: Split) -> Baseline | None:
 
 def fit_head(job: Job, about: SkillRecord) -> Baseline:
     """Logistic regression on the features of the frozen backbone, in fp32."""
-    cfg = job.cfg
-    plain = replace(
-        job,
-        cfg=replace(
-            cfg,
-            prompt=replace(cfg.prompt, kind="none"),
-            tune=replace(cfg.tune, train="prompt_readout"),
-        ),
-        backbone=replace(job.backbone, readout="head"),
-        start=None,
+    cfg = replace(
+        job.cfg,
+        prompt=replace(job.cfg.prompt, kind="none"),
+        tune=replace(job.cfg.tune, train="prompt_readout"),
     )
-    model = plain.new_model()
+    backbone = replace(job.backbone, readout="head")
+    # A linear readout starts as logistic regression: no training follows.
+    model = replace(job, cfg=cfg, backbone=backbone, start=None).new_model()
     start_readout(job.trainer, model, job.data, job.backbone.path, "baseline")
     skill = Skill(about, job.data.tokenizer, model.on("cpu"), {})
 
@@ -103,7 +104,7 @@ def fit_head(job: Job, about: SkillRecord) -> Baseline:
 
 
 def _joined(texts: Sequence[Sequence[str]]) -> list[str]:
-    return [" ".join(each) for each in texts]
+    return [" ".join(pair) for pair in texts]
 
 
 def describe_baselines(
@@ -115,16 +116,20 @@ def describe_baselines(
 ) -> list[show.Line]:
     """Always answering the train rows' most frequent class; and ``baselines``."""
     frequent, _ = Counter(get_labels(rows.train)).most_common(1)[0]
-    constant = [np.full(len(split.labels), frequent) for split in (select, validation)]
-    lines = [show.Line("majority class", select.score(constant[0]), constant[1])]
-    for each, speed in zip(baselines, speeds, strict=True):
+    majority = show.Line(
+        model="majority class",
+        select=select.score(np.full(len(select.labels), frequent)),
+        predicted=np.full(len(validation.labels), frequent),
+    )
+    lines = [majority]
+    for baseline, speed in zip(baselines, speeds, strict=True):
         lines.append(
             show.Line(
-                model=each.name,
-                select=select.score(each.predict(select.texts)),
-                predicted=each.predict(validation.texts),
+                model=baseline.name,
+                select=select.score(baseline.predict(select.texts)),
+                predicted=baseline.predict(validation.texts),
                 speed=speed,
-                mb=each.mb,
+                mb=baseline.mb,
             )
         )
     return lines

@@ -36,9 +36,13 @@ class Split:
     @classmethod
     def of(cls, rows: Rows, part: Sequence[Row]) -> "Split":
         """Some of a task's rows, to be scored by its main metric."""
-        texts = [list(each) for each in get_texts(part)]
         spec = rows.spec
-        return cls(texts, np.array(get_labels(part)), spec.metrics[0], spec.num_labels)
+        return cls(
+            texts=[list(texts) for texts in get_texts(part)],
+            labels=np.array(get_labels(part)),
+            metric=spec.metrics[0],
+            classes=spec.num_labels,
+        )
 
     def score(self, predicted: Labels) -> float:
         """:func:`score` of the predicted classes [n]."""
@@ -70,8 +74,11 @@ class Cut(NamedTuple):
     def __str__(self) -> str:
         if not self.ratio:
             return "uncut"
-        kept = "" if self.layers is None else f", {self.layers} layer{'s' * (self.layers > 1)}"
-        return f"{100 * self.ratio:g} % cut{kept}"
+        name = f"{100 * self.ratio:g} % cut"
+        if self.layers is None:
+            return name
+        unit = "layer" if self.layers == 1 else "layers"
+        return f"{name}, {self.layers} {unit}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,10 +158,10 @@ def choose(candidates: Sequence[Candidate], bound: float) -> Candidate:
 
     The uncut model loses nothing, so that it always fits.
     """
-    fitting = [each for each in candidates if each.limit <= bound + ROUNDING]
-    fastest = max(each.speed for each in fitting)
-    near = [each for each in fitting if each.speed >= (1 - TIE) * fastest]
-    return max(near, key=lambda each: (each.select, each.speed))
+    fitting = [candidate for candidate in candidates if candidate.limit <= bound + ROUNDING]
+    fastest = max(candidate.speed for candidate in fitting)
+    near = [candidate for candidate in fitting if candidate.speed >= (1 - TIE) * fastest]
+    return max(near, key=lambda candidate: (candidate.select, candidate.speed))
 
 
 def pick_shown(candidates: Sequence[Candidate], chosen: Candidate) -> list[Candidate]:
@@ -162,15 +169,17 @@ def pick_shown(candidates: Sequence[Candidate], chosen: Candidate) -> list[Candi
 
     The uncut model also stands there as it was trained.
     """
-    ranked = sorted(candidates, key=lambda each: each.speed)
+    shown = find_references(candidates)
+    shown.append(chosen)
+    ranked = sorted(candidates, key=lambda candidate: candidate.speed)
     fastest = {candidate.cut: candidate for candidate in ranked}
-    shown = [*fastest.values(), *find_references(candidates), chosen]
-    return [each for each in ranked if each in shown]
+    shown += fastest.values()
+    return [candidate for candidate in ranked if candidate in shown]
 
 
 def find_references(candidates: Sequence[Candidate]) -> list[Candidate]:
     """The uncut model in fp32 and, if that is another one, in its fastest form."""
-    uncut = [each for each in candidates if each.cut.ratio == 0]
-    (plain,) = (each for each in uncut if each.form == REFERENCE)
-    fastest = max(uncut, key=lambda each: each.speed)
+    uncut = [candidate for candidate in candidates if candidate.cut.ratio == 0]
+    (plain,) = (candidate for candidate in uncut if candidate.form == REFERENCE)
+    fastest = max(uncut, key=lambda candidate: candidate.speed)
     return [plain] if fastest is plain else [plain, fastest]

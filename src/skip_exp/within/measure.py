@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from statistics import median, quantiles
+from typing import NamedTuple
 
 import numpy as np
 import torch
 
-from skip_exp.config.groups import name_goal
 from skip_exp.errors import SkipError
 from skip_exp.forms.registry import Form
 from skip_exp.outcomes.scores import Labels
@@ -20,6 +20,7 @@ from skip_exp.utils.console import duration, pause_collection
 from skip_exp.utils.timing import alone
 from skip_exp.within.baselines import Baseline
 from skip_exp.within.choose import Cut, Speed, Split
+from skip_exp.within.cuts import name_cut
 
 log = logging.getLogger(__name__)
 
@@ -29,53 +30,48 @@ TURNS = 4  # turns of each model at least
 BLOCK = 8  # texts that a model answers one by one in a turn
 AT_ONCE = 128  # texts that it answers at once
 
-Place = tuple[Cut, Form, Path]  # of a skill in a form
 Answer = Callable[[list[list[str]]], object]  # such as Classifier.probabilities
 
 
-def measure(
-    places: Sequence[Place], baselines: Sequence[Baseline], select: Split, validation: Split
-) -> tuple[list[Classifier], list[Speed], bool]:
-    """Open every skill in every form, and time it.
+class SavedModel(NamedTuple):
+    """A skill in one of its forms."""
 
-    Returns the models, the speeds of all of them and then of the baselines, and whether other
-    processes took cores.
+    cut: Cut
+    form: Form
+    folder: Path
 
-    Args:
-        validation: only its texts are answered here.
-    """
-    with on_threads(1):
-        ones = [form.open(place) for _, form, place in places]
-    many = [form.open(place) for _, form, place in places]
-    return many, *time_beside(ones, many, baselines, select, validation)
+    def open(self) -> Classifier:
+        return self.form.open(self.folder)
 
 
-def name_cut(cut: Cut) -> str:
-    """``0.9-3layers``: of folders."""
-    return name_goal(cut._asdict())
+class Timing(NamedTuple):
+    """Speeds of models and of baselines, and whether other processes took cores."""
+
+    models: list[Speed]
+    baselines: list[Speed]
+    contended: bool
 
 
-def save_all(cut: Cut, place: Path, forms: Sequence[Form], folder: Path) -> list[Place]:
+def save_all(cut: Cut, skill_folder: Path, forms: Sequence[Form], folder: Path) -> list[SavedModel]:
     """A skill in every form that it has; the log says what is left out.
 
     Args:
-        place: of the skill.
         folder: of the files that forms need beside the skills.
     """
-    skill, saved = Skill.load(place), []
+    skill = Skill.load(skill_folder)
+    models = []
     for form in forms:
-        files = folder / form.name / f"{name_cut(cut)}-{form.name_files(place)}"
+        files = folder / form.name / f"{name_cut(cut)}-{form.name_files(skill_folder)}"
         try:
-            saved.append((cut, form, form.save(skill, files)))
+            models.append(SavedModel(cut, form, form.save(skill, files)))
         except SkipError as error:
             log.warning("left out: %s in %s: %s", cut, form.name, error)
-    return saved
+    return models
 
 
-def predict(place: Place, select: Split) -> Labels:
+def predict(model: SavedModel, select: Split) -> Labels:
     """The classes that a skill in a form gives the slice [n]."""
-    _, form, folder = place
-    return np.array(form.open(folder).probabilities(select.texts)).argmax(1)
+    return np.array(model.open().probabilities(select.texts)).argmax(1)
 
 
 def time_beside(
@@ -84,17 +80,25 @@ def time_beside(
     baselines: Sequence[Baseline],
     select: Split,
     validation: Split,
-) -> tuple[list[Speed], bool]:
-    """:func:`time_speeds` of models and then of ``baselines``, on the same texts."""
-    rest = [each.predict for each in baselines]
-    about = duration(2 * SECONDS * (len(many) + len(rest)))
-    log.info("timing %d models in turns, about %s", len(many) + len(rest), about)
-    texts = [*select.texts, *validation.texts][:TIMED_TEXTS]
-    return time_speeds(
-        [*(each.probabilities for each in ones), *rest],
-        [*(each.probabilities for each in many), *rest],
+) -> Timing:
+    """:func:`time_speeds` of models and of ``baselines``, on the same texts.
+
+    Args:
+        ones: models that answer on one thread.
+        many: the same models on all threads.
+        select, validation: only their texts are used here.
+    """
+    count = len(many) + len(baselines)
+    log.info("timing %d models in turns, about %s", count, duration(2 * SECONDS * count))
+    texts = (select.texts + validation.texts)[:TIMED_TEXTS]
+    # An ONNX session keeps the threads of its opening, a baseline takes those of each call.
+    rest: list[Answer] = [baseline.predict for baseline in baselines]
+    speeds, contended = time_speeds(
+        [model.probabilities for model in ones] + rest,
+        [model.probabilities for model in many] + rest,
         texts,
     )
+    return Timing(speeds[: len(many)], speeds[len(many) :], contended)
 
 
 @contextmanager
@@ -146,10 +150,10 @@ def time_in_turns(
             batches = [part[i : i + batch] for i in range(0, len(part), batch)]
             for call, of_call in zip(calls, times, strict=True):
                 call(part[:1])
-                for each in batches:
+                for texts_of_batch in batches:
                     start = time.perf_counter()
-                    call(each)
-                    of_call.append((time.perf_counter() - start) / len(each))
+                    call(texts_of_batch)
+                    of_call.append((time.perf_counter() - start) / len(texts_of_batch))
             number += 1
         return times
 

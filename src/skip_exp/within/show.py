@@ -21,6 +21,7 @@ from skip_exp.forms.registry import FORMS
 from skip_exp.outcomes.scores import Labels, interval
 from skip_exp.report import tables
 from skip_exp.report.figures import CONTROL, INK, PLOT_SETTINGS, styles
+from skip_exp.skill.classifier import Classifier
 from skip_exp.utils import files
 from skip_exp.utils.console import open_screen
 from skip_exp.within.choose import (
@@ -43,7 +44,8 @@ MARKS = {form: style.marker for form, style in styles(FORMS).items()}
 BASELINES = {"TF-IDF": "x", "linear head": "+"}
 NAMED = 3  # classes that a sentence names
 SMALL_LOSS = 0.01  # of accuracy: a loss that few rows may hide, and that is worth a sentence
-CSV, FIGURE = "frontier.csv", "frontier.png"
+CSV = "frontier.csv"
+FIGURE = "frontier.png"
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,6 +68,25 @@ class Line:
     is_chosen: bool = False
 
 
+def describe_model(
+    candidate: Candidate,
+    classifier: Classifier,
+    predicted: Labels,
+    speed: Speed,
+    is_chosen: bool,
+) -> Line:
+    """The line of a model, with its classes on the validation split."""
+    return Line(
+        model=candidate.name,
+        select=candidate.select,
+        predicted=predicted,
+        speed=speed,
+        mb=classifier.megabytes,
+        candidate=candidate,
+        is_chosen=is_chosen,
+    )
+
+
 def to_frame(lines: Sequence[Line], validation: Split) -> pd.DataFrame:
     """A row per line: scores as fractions with 95 % intervals over rows, speed and size.
 
@@ -75,10 +96,11 @@ def to_frame(lines: Sequence[Line], validation: Split) -> pd.DataFrame:
     (chosen,) = (i for i, line in enumerate(lines) if line.is_chosen)
     best = validation.score(lines[chosen].predicted)
     rows = []
-    for line, of_line in zip(lines, draws, strict=True):
-        low, high = interval(of_line)
-        below, above = interval(of_line - draws[chosen])
-        score, candidate = validation.score(line.predicted), line.candidate
+    for line, draws_of_line in zip(lines, draws, strict=True):
+        low, high = interval(draws_of_line)
+        below, above = interval(draws_of_line - draws[chosen])
+        score = validation.score(line.predicted)
+        candidate = line.candidate
         row = {
             "model": line.model,
             "form": candidate.form if candidate else "",
@@ -128,7 +150,9 @@ def draw(frame: pd.DataFrame, metric: str) -> Figure:
     models = timed["model"].str.replace(r", [^,]*$| on .*", "", regex=True)
     colours = styles(models[timed["form"] != ""])
     for (model, form), points in timed.groupby([models, "form"], sort=False):
-        score, low, high = (100 * points[name] for name in ("validation", "low", "high"))
+        score = 100 * points["validation"]
+        low = 100 * points["low"]
+        high = 100 * points["high"]
         axes.errorbar(
             points["ms"],
             score,
@@ -163,19 +187,20 @@ def draw(frame: pd.DataFrame, metric: str) -> Figure:
 def to_text(frame: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
     """The last table: the baselines, and the models of these ``names``."""
     baselines = frame.loc[frame["ratio"].isna(), "model"]
-    shown = frame.set_index("model").loc[[*baselines, *names]].reset_index()
+    shown = frame.set_index("model").loc[baselines.tolist() + list(names)].reset_index()
     text = pd.DataFrame({"model": shown["model"]})
     if frame["ratio"].count() > 2:  # not a plain job's only cut
         text.loc[shown["chosen"], "model"] += " (chosen)"
-    scores, times = [], []
+    scores = []
+    times = []
     for row in shown.to_dict("records"):
-        score, low, high = (tables.percent(row[key]) for key in ("validation", "low", "high"))
-        scores.append(f"{score} ({low} to {high})")
+        score = tables.percent(row["validation"])
+        scores.append(f"{score} ({tables.percent(row['low'])} to {tables.percent(row['high'])})")
         times.append("-" if pd.isna(row["ms"]) else f"{row['ms']:.2f} ({row['ms_p95']:.2f})")
     text["validation"] = scores
     text["ms, one text (95 %)"] = times
-    for name, column, form in (("texts/s", "texts_per_s", "{:,.0f}"), ("MB", "mb", "{:.1f}")):
-        text[name] = shown[column].map(form.format).replace("nan", "-")
+    text["texts/s"] = shown["texts_per_s"].map("{:,.0f}".format).replace("nan", "-")
+    text["MB"] = shown["mb"].map("{:.1f}".format).replace("nan", "-")
     return text
 
 
@@ -209,13 +234,16 @@ def explain(
         rows: of the selection slice.
     """
     row = frame.set_index("model").loc[chosen.name]
-    references = [each for each in find_references(candidates) if each is not chosen]
-    times = [f"{chosen.speed / each.speed:.1f} times uncut {each.form}" for each in references]
-    speeds = [f"{row['ms']:.2f} ms for one text", f"{row['texts_per_s']:,.0f} texts a second"]
+    speeds = []
+    for candidate in find_references(candidates):
+        if candidate is not chosen:
+            speeds.append(f"{chosen.speed / candidate.speed:.1f} times uncut {candidate.form}")
+    speeds.append(f"{row['ms']:.2f} ms for one text")
+    speeds.append(f"{row['texts_per_s']:,.0f} texts a second")
     uncut = candidates[0]
     gain = tables.points(0.0 + chosen.select - uncut.select)
     sentences = [
-        f"chosen: {chosen.name}: {', '.join([*times, *speeds])}",
+        f"chosen: {chosen.name}: {', '.join(speeds)}",
         f"on the {rows} rows of the selection slice: {gain} points from {UNCUT}",
     ]
     if chosen.cut.ratio > 0:  # so few rows say nothing of rounding
@@ -225,15 +253,19 @@ def explain(
             "such a limit holds on nine of ten slices for one cut, on seven of ten or more after a "
             "choice among several",
         ]
+    # Even a cut that changes no answer has a limit above zero.
     least = limit_share(0, rows)
     if least > bound:
         sentences.append(
             f"so few rows show no loss below {ceil_points(least)} points: no cut was tried; "
             "allow as much, or give more rows"
         )
-    # A faster one that this slice does not allow.
+    # A user who allows more gets a faster one.
     speed = chosen.speed / (1 - TIE)
-    faster = [each for each in candidates if each.limit > bound and each.speed > speed]
+    faster = []
+    for candidate in candidates:
+        if candidate.limit > bound and candidate.speed > speed:
+            faster.append(candidate)
     if faster:
         nearest = min(faster, key=lambda candidate: candidate.limit)
         sentences.append(
@@ -253,21 +285,25 @@ def explain_rows(frame: pd.DataFrame, names: Sequence[str], rows: Rows) -> list[
     sentences = []
     by_name = frame.set_index("model")
     if not by_name.loc[UNCUT, "chosen"]:
-        keys = ("difference", "difference_high", "difference_low")
-        scored, low, high = (tables.points(0.0 - by_name.loc[UNCUT, key]) for key in keys)
+        # The frame has differences to the chosen model: those from the uncut one change signs.
+        uncut = by_name.loc[UNCUT]
+        gain = tables.points(0.0 - uncut["difference"])
+        low = tables.points(0.0 - uncut["difference_high"])
+        high = tables.points(0.0 - uncut["difference_low"])
         sentences.append(
-            f"on the validation split: {scored} points ({low} to {high}: 95 %) from {UNCUT}"
+            f"on the validation split: {gain} points ({low} to {high}: 95 %) from {UNCUT}"
         )
     if rows.spec.metrics[0] != "accuracy":
-        shown = by_name.loc[[*by_name.index[by_name["ratio"].isna()], *names], "accuracy"]
+        baselines = by_name.index[by_name["ratio"].isna()].tolist()
+        shown = by_name.loc[baselines + list(names), "accuracy"]
         scores = [f"{tables.percent(score)} {name}" for name, score in shown.items()]
         sentences.append(f"accuracy: {'; '.join(scores)}")
-    counts = Counter(get_labels([*rows.train, *rows.select]))
+    counts = Counter(get_labels(rows.train + rows.select))
     single = [name for i, name in enumerate(rows.spec.labels) if counts[i] == 1]
     if single:
         sentences.append(f"a single train row: {shown_names(single, NAMED)}: nothing is learnt")
     for part, name in ((rows.validation, "validation split"), (rows.select, "selection slice")):
-        seen = {*get_labels(part)}
+        seen = set(get_labels(part))
         missing = [label for i, label in enumerate(rows.spec.labels) if i not in seen]
         if missing:
             sentences.append(f"no row of the {name}: {shown_names(missing, NAMED)}: not scored")
@@ -282,17 +318,19 @@ def explain_rows(frame: pd.DataFrame, names: Sequence[str], rows: Rows) -> list[
 
 def judge_baselines(frame: pd.DataFrame, *, contended: bool) -> list[str]:
     """Whether a baseline would do, and whether the speeds are to be trusted."""
-    told = []
+    sentences = []
     (chosen,) = frame[frame["chosen"]].to_dict("records")
     for row in frame[frame["model"].isin([TF_IDF, HEAD])].to_dict("records"):
         name = f"{row['model']}, {row['ms']:.2f} ms"
+        is_preferred = row["difference"] > 0 or row["ms"] < chosen["ms"]
         if row["difference_low"] > 0:
-            told.append(f"{name}: {tables.points(row['difference'])} points: take that")
-        elif row["difference_high"] >= 0 and (row["difference"] > 0 or row["ms"] < chosen["ms"]):
-            told.append(f"{name}: as good within the interval: it may do; it is not saved")
+            points = tables.points(row["difference"])
+            sentences.append(f"{name}: {points} points: take that")
+        elif row["difference_high"] >= 0 and is_preferred:
+            sentences.append(f"{name}: as good within the interval: it may do; it is not saved")
     if contended:
-        told.append("other processes took cores: the speeds are contended")
-    return told
+        sentences.append("other processes took cores: the speeds are contended")
+    return sentences
 
 
 def ceil_points(fraction: float) -> str:
@@ -300,9 +338,9 @@ def ceil_points(fraction: float) -> str:
     return f"{math.ceil(1000 * fraction - ROUNDING) / 10:g}"
 
 
-def next_steps(place: Path, precision: str) -> list[str]:
-    """Where everything is, and the command that uses the chosen model."""
-    folder = Path(os.path.relpath(place))
+def next_steps(chosen: Path, precision: str) -> list[str]:
+    """Where everything is, and the command that uses the model in the folder ``chosen``."""
+    folder = Path(os.path.relpath(chosen))
     option = "" if precision == "32-true" else f" --precision {precision}"
     return [
         f"models:  {folder.parent / CSV}, {FIGURE}",
