@@ -59,13 +59,14 @@ def resample(
 
     Differences of two models' scores are paired: both answer the same rows.
     """
-    generator, rows = np.random.default_rng(seed), len(true)
-    found = np.empty((len(predictions), DRAWS))
+    generator = np.random.default_rng(seed)
+    rows = len(true)
+    scores = np.empty((len(predictions), DRAWS))
     for draw in range(DRAWS):
         weights = np.bincount(generator.integers(0, rows, rows), minlength=rows).astype(float)
         for model, predicted in enumerate(predictions):
-            found[model, draw] = score(metric, predicted, true, classes, weights)
-    return found
+            scores[model, draw] = score(metric, predicted, true, classes, weights)
+    return scores
 
 
 def interval(draws: NDArray[np.float64], level: float = LEVEL) -> tuple[float, float]:
