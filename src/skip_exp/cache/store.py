@@ -119,6 +119,7 @@ class StageCache:
                 values[name] = argument.value if isinstance(argument, Keyed) else argument
             return function(*context, **values)
 
+        # What depends on a value that no other job may use is not for other jobs either.
         for argument in arguments.values():
             if isinstance(argument, Keyed) and not argument.keep:
                 return replace(compute(), key=key, keep=False)

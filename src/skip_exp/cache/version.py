@@ -48,6 +48,7 @@ def code_of(name: str) -> str:
     Args:
         name: dotted, of the module or of what is in it.
     """
+    # A name in a module is versioned by its module.
     module = name
     while "." in module and _source_of(module) is None:
         module = module.rpartition(".")[0]
@@ -90,6 +91,7 @@ def _list_imports(module: str, source: Path) -> list[str]:
         if isinstance(node, ast.Import):
             names += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
+            # Each level of a relative import is a package further up.
             parts = package.split(".")
             base = parts[: len(parts) - node.level + 1] if node.level else []
             if node.module:

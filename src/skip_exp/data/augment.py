@@ -28,7 +28,8 @@ def word_tokens(tokenizer: PreTrainedTokenizerBase) -> tuple[np.ndarray, np.ndar
     ids = list(range(max(tokenizer.get_vocab().values()) + 1))  # some vocabularies have gaps
     tokens = [token or "" for token in tokenizer.convert_ids_to_tokens(ids)]
     special = set(tokenizer.all_special_tokens)
-    mark = ""  # of the kind of tokenizer: WordPiece has none
+    # The kind of tokenizer shows in its vocabulary: many tokens have the mark, or WordPiece none.
+    mark = ""
     for start in STARTS:
         if sum(token.startswith(start) for token in tokens) > len(tokens) / 4:
             mark = start

@@ -59,6 +59,7 @@ def tokenize(
     truncated = 0
     for start in range(0, len(texts), _CHUNK):
         chunk = texts[start : start + _CHUNK]
+        # The two libraries take pairs and return encodings in different forms.
         if isinstance(tokenizer, Tokenizer):
             inputs = [text[0] if len(text) == 1 else tuple(text) for text in chunk]
             encodings = tokenizer.encode_batch(inputs)

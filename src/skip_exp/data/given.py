@@ -42,6 +42,7 @@ def build_texts(example: Any, entries: Sequence[str]) -> list[str]:
     if not isinstance(example, Mapping):
         return _check_texts(example, entries)
     columns = columns_of(entries)
+    # A row of empty cells has no text at all, so its cells are not read as empty texts.
     is_blank = all(example.get(column) is None for column in columns)
     cells = {}
     for column in columns:

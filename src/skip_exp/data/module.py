@@ -127,6 +127,7 @@ class LengthGroupedSampler(Sampler[int]):
         full = len(order) // self.batch * self.batch
         rest = order[full:]
         order = order[:full]
+        # Sorting within groups of batches keeps rows of one length from always meeting.
         group = np.arange(full) // (self.batch * _MEGA)
         order = order[np.lexsort((self.lengths[order], group))]
         batches = rng.permutation(order.reshape(-1, self.batch))

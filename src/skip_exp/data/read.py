@@ -110,10 +110,12 @@ def read_table(
             if sep != ",":
                 log.info("data: %s: columns are separated by %r", path, sep)
             header, rows = _parse_csv(text, sep)
+            # A single column is often a wrong separator, so a message names it.
             where = where if len(header) > 1 else f"{path} with sep={sep!r}"
         else:
             header, rows = _parse_json(_read_text(path, encoding), is_lines=kind == ".jsonl")
         check_columns(header, wanted, where)
+        # Parsers that yield rows raise here, within the try.
         cells = []
         for row in rows:
             cells.append({column: row.get(column) for column in wanted})

@@ -110,6 +110,7 @@ def to_rows(table: Table, spec: TaskConfig, split: str, drop_bad: bool = False) 
             bad[number] = str(error)
             continue
         rows[number] = row
+    # An unknown label is mended by the task's description as often as in the table.
     advice = FIX if rows else ""
     if any(reason.startswith("label ") for reason in bad.values()):
         indices = f"0 to {len(spec.labels) - 1} or " if with_indices(spec.labels) else ""
@@ -168,6 +169,7 @@ def set_apart(spec: TaskConfig, splits: Splits, seed: int) -> Splits:
     """Make a validation split of train rows, where a task has none. It has no text of select."""
     train = splits.pop(spec.train)
     units = find_units(train)
+    # A text that chooses the epoch must not be scored, nor may one of its unit.
     select = set(get_texts(splits.get(SELECT, [])))
     barred = set()
     for texts, unit in zip(get_texts(train), units, strict=True):
@@ -240,6 +242,7 @@ def separate(spec: TaskConfig, splits: Splits, drop: bool) -> Splits:
             they stay, and a warning counts them.
     """
     separated = dict(splits)
+    # Train first loses what select has: a later pair sees the rows that are left.
     pairs = [(spec.train, SELECT)]
     pairs += product((spec.train, SELECT), (spec.validation, *spec.extra))
     for name, other in pairs:

@@ -65,6 +65,7 @@ def load_rows(spec: TaskConfig, data: DataConfig, seed: int = 1) -> Rows:
     read = hash_rows(splits)
     if spec.validation not in splits:
         splits = set_apart(spec, splits, seed)
+    # Repeated rows go first, so that the slice is every tenth of the rows that stay.
     splits = separate(spec, splits, data.deduplicate)
     check_train(spec, splits[spec.train], tables[spec.train].where)
     train, select = cut_slice(spec, splits)
@@ -210,6 +211,7 @@ def _hub(spec: TaskConfig) -> tuple[Tables, str]:
             reason = hub.explain_failure(err, f"datasets/{spec.hub['path']}")
             raise DataError(f"task {spec.name}: task.hub={name}: {reason}") from err
     _check_splits(spec, spec.splits, splits, name)
+    # Indices become names where names are equal: the task may order its labels otherwise.
     tables: Tables = {}
     for split in spec.splits:
         data = splits[split]

@@ -97,6 +97,7 @@ class LabelIndex:
 
     def __init__(self, names: Sequence[str]) -> None:
         words = [label_text(name).casefold() for name in names]
+        # Two names that differ only in case are known by their exact spelling alone.
         self.folded = {word: i for i, word in enumerate(words) if words.count(word) == 1}
         self.exact = {name: i for i, name in enumerate(names)}
         if with_indices(names):

@@ -112,6 +112,7 @@ class ManyLabels:
         if bound is None:
             bound = self.find_bound(logits, labels)
         answers = logits > bound
+        # Without a row that has the label, a precision is not defined.
         precisions = []
         for i in np.flatnonzero(labels.any(0)):
             precisions.append(average_precision_score(labels[:, i], logits[:, i]))

@@ -45,6 +45,7 @@ def score(
         rows = are.sum()
         spread = (rows**2 - said @ said) * (rows**2 - are @ are)
         return float((right.sum() * rows - said @ are) / np.sqrt(spread)) if spread > 0 else 0.0
+    # F1 of a class: twice its hits over the rows that have it or are said to.
     either = said + are
     of_class = 2 * right / np.where(either > 0, either, 1)
     if metric == "f1":
@@ -63,6 +64,7 @@ def resample(
     rows = len(true)
     scores = np.empty((len(predictions), DRAWS))
     for draw in range(DRAWS):
+        # Counting rows is faster than copying them, and one draw serves all models.
         weights = np.bincount(generator.integers(0, rows, rows), minlength=rows).astype(float)
         for model, predicted in enumerate(predictions):
             scores[model, draw] = score(metric, predicted, true, classes, weights)
