@@ -37,13 +37,13 @@ class ExampleError(SkipError):
 
     Args:
         number: position of the example, from 1.
-        why: what is wrong with it.
+        reason: what is wrong with it.
     """
 
-    def __init__(self, number: int, why: str) -> None:
-        super().__init__(f"example {number}: {why}")
+    def __init__(self, number: int, reason: str) -> None:
+        super().__init__(f"example {number}: {reason}")
         self.number = number
-        self.why = why
+        self.reason = reason
 
 
 class DataError(SkipError):
@@ -68,7 +68,7 @@ def one_line(error: BaseException) -> str:
 
 def did_you_mean(word: str, words: Iterable[str]) -> str:
     """``; did you mean A or B?`` where some of ``words`` are near, else empty."""
-    near = difflib.get_close_matches(word, [*words], n=2)
+    near = difflib.get_close_matches(word, list(words), n=2)
     return f"; did you mean {' or '.join(near)}?" if near else ""
 
 
@@ -80,7 +80,9 @@ def shown(value: object) -> str:
 
 def shown_names(names: Sequence[object], most: int = _NAMES) -> str:
     """A list of names for messages; odd names are quoted, long lists are shortened."""
-    texts = map(str, names[:most])
-    listed = [t if t.isprintable() and len(t) <= _SHOWN else shown(t) for t in texts]
-    more = f", and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(listed) + more or "nothing"
+    listed = []
+    for name in map(str, names[:most]):
+        is_odd = not name.isprintable() or len(name) > _SHOWN
+        listed.append(shown(name) if is_odd else name)
+    others = f", and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(listed) + others or "nothing"

@@ -181,6 +181,15 @@ def from_config(cfg: Mapping[str, Any], **fields: Any) -> Result:
     get: Callable[[str], Any] = known.get
     ratio = get("prune.ratio")
     parts = [str(get(key) or "") for key in PARTS]
+    versions = {
+        "code": job_code(),
+        "parts": parts_code(*parts),
+        "skip_exp": __version__,
+    }
+    for name in PACKAGES:
+        version = find_version(name)
+        if version:
+            versions[name] = version
     determined = {
         "sweep": get("sweep.id"),
         "task": get("task.name"),
@@ -191,12 +200,7 @@ def from_config(cfg: Mapping[str, Any], **fields: Any) -> Result:
         "data_source": get("data.source"),
         "train_rows": get("data.train_rows"),
         "config": dict(cfg),
-        "versions": {
-            "code": job_code(),
-            "parts": parts_code(*parts),
-            "skip_exp": __version__,
-            **{name: find_version(name) for name in PACKAGES if find_version(name)},
-        },
+        "versions": versions,
         "git_commit": git_commit(),
         "finished": now(),
     }
@@ -279,10 +283,14 @@ def load(paths: Path | str | Iterable[Path | str]) -> list[Result]:
 
     Files that are no readable result are skipped, and named in one warning.
     """
-    roots = [paths] if isinstance(paths, str | Path) else list(paths)
-    found = dict.fromkeys(file for root in map(Path, roots) for file in _files(root))
-    loaded, unreadable = [], []
-    for file in found:
+    roots = [paths] if isinstance(paths, str | Path) else paths
+    paths_once: dict[Path, None] = {}  # roots may lie in each other
+    for root in roots:
+        paths_once |= dict.fromkeys(_list_files(Path(root)))
+    loaded = []
+    unreadable = []
+    # One damaged file must not hide the results beside it.
+    for file in paths_once:
         try:
             loaded.append(_read(file))
         except (OSError, ValueError):
@@ -300,11 +308,14 @@ def _read(file: Path) -> Result:
     return Result.model_validate(stored | {"path": str(file)})
 
 
-def _files(root: Path) -> list[Path]:
+def _list_files(root: Path) -> list[Path]:
     if not root.is_dir():
         return [root]
-    found = {file: file.relative_to(root).parts for file in root.rglob(FILE)}
-    return sorted(f for f, parts in found.items() if not any(p.startswith(".") for p in parts))
+    visible = []
+    for file in root.rglob(FILE):
+        if not any(part.startswith(".") for part in file.relative_to(root).parts):
+            visible.append(file)
+    return sorted(visible)
 
 
 def flatten(result: Result | Mapping[str, Any]) -> dict[str, Any]:
@@ -318,7 +329,9 @@ def flatten(result: Result | Mapping[str, Any]) -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for key, value in join_keys(fields, "/").items():
         if key.startswith("keep_sizes/"):
-            flat[f"{key}/kept"], flat[f"{key}/of"] = value
+            size, total = value
+            flat[f"{key}/kept"] = size
+            flat[f"{key}/of"] = total
         elif value is not None:
             flat[key] = value
     if flat.get("latency/contended"):

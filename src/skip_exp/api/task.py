@@ -181,7 +181,7 @@ def find_classes(
         names.append(joined[0])
     names.sort(key=_natural)
     if len(names) < 2 or len(names) > min(MOST_CLASSES, counts.total() / 2):
-        table.report_bad(bad, drop=False, more="")  # rather than to count what was read
+        table.report_bad(bad, drop=False, advice="")  # rather than to count what was read
         raise DataError(
             f"{table.where}: label={column}: {len(names)} different values in "
             f"{counts.total()} rows: not a column of classes"

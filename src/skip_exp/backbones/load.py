@@ -39,9 +39,9 @@ NOTES = {  # "<short>: <in full>"; tables show the short form
     "and rte",
 }
 HARMLESS = (  # settings that change neither the function nor the training
-    *("_name_or_path", "_commit_hash", "architectures", "auto_map", "dtype"),
-    *("transformers_version", "use_cache"),
-)
+    "_name_or_path", "_commit_hash", "architectures", "auto_map", "dtype",
+    "transformers_version", "use_cache",
+)  # fmt: skip
 SPECIAL = ("bos", "cls", "eos", "mask", "pad", "sep", "unk")
 
 
@@ -152,10 +152,12 @@ def _load(path: str, family: str, readout: str) -> tuple[PreTrainedModel, PreTra
     except SkipError:
         raise
     except Exception as error:  # of many kinds, from transformers and its HTTP client
-        why = explain_failure(error, path) if is_hub else f"cannot be loaded: {first_line(error)}"
-        if is_hub and not hub_reachable():
-            why += "; minilm, roberta_mini and t5_mini work offline"
-        raise ConfigError("backbone.path", path, why) from error
+        reason = f"cannot be loaded: {first_line(error)}"
+        if is_hub:
+            reason = explain_failure(error, path)
+            if not hub_reachable():
+                reason += "; minilm, roberta_mini and t5_mini work offline"
+        raise ConfigError("backbone.path", path, reason) from error
 
 
 def read(
@@ -165,7 +167,8 @@ def read(
     config = AutoConfig.from_pretrained(source, trust_remote_code=False)
     if config.model_type != family:
         raise ConfigError("backbone.family", family, f"{path} is a {config.model_type}")
-    described, needs = FAMILIES[family], READOUT_CLASSES[readout].needs
+    described = FAMILIES[family]
+    needs = READOUT_CLASSES[readout].needs
     model, info = described.loaders[needs].from_pretrained(
         source,
         dtype=torch.float32,
@@ -173,10 +176,11 @@ def read(
         trust_remote_code=False,
         **described.loader_options(needs),
     )
-    if missing := sorted(info["missing_keys"]):  # transformers would initialise them at random
-        more = f" and {len(missing) - 1} more" if missing[1:] else ""
+    missing = sorted(info["missing_keys"])
+    if missing:  # transformers would initialise them at random
+        others = f" and {len(missing) - 1} more" if missing[1:] else ""
         raise ConfigError(
-            "backbone.readout", readout, f"{path} lacks weights for it: {missing[0]}{more}"
+            "backbone.readout", readout, f"{path} lacks weights for it: {missing[0]}{others}"
         )
     tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
     if not tokenizer.is_fast:
@@ -210,10 +214,12 @@ def content_hash(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> 
         if key not in HARMLESS and value is not None and value is not False:
             settings[key] = value
     digest = xxh3_128(json.dumps([settings, _tokenizing(tokenizer)], sort_keys=True).encode())
-    weights = {name: x for name, x in model.state_dict().items() if x.is_floating_point()}
-    for name, tensor in sorted(weights.items()):
-        digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
+    # By name, because files store weights in any order; whole numbers are no weights.
+    for name, tensor in sorted(model.state_dict().items()):
+        if tensor.is_floating_point():
+            content = tensor.detach().cpu().contiguous().view(-1).view(torch.uint8)
+            digest.update(name.encode())
+            digest.update(content.numpy().data)
     return digest.hexdigest()
 
 
@@ -243,18 +249,20 @@ def build_readout(
     Raises:
         ConfigError: unsuitable words, or a checkpoint of another number of classes.
     """
-    kind, tokenizer = READOUT_CLASSES[backbone.readout], backbone.tokenizer
+    kind = READOUT_CLASSES[backbone.readout]
+    tokenizer = backbone.tokenizer
     ids = word_pieces(tokenizer, words, labels) if kind.reads_words else []
-    long = [word for word, own in zip(words, ids, strict=False) if len(own) > 1]
-    if backbone.readout == "mlm" and long:
-        raise ConfigError("task.words", long[0], "the mlm readout needs words of one piece")
+    if backbone.readout == "mlm":
+        for word, pieces in zip(words, ids, strict=True):
+            if len(pieces) > 1:
+                raise ConfigError("task.words", word, "the mlm readout needs words of one piece")
     if backbone.readout == "classifier":
-        found = backbone.family.head(backbone.model)[1].out_features
-        if found != labels:
+        classes = backbone.family.head(backbone.model)[1].out_features
+        if classes != labels:
             raise ConfigError(
                 "backbone.readout",
                 "classifier",
-                f"the checkpoint has {found} classes, the task {labels}",
+                f"the checkpoint has {classes} classes, the task {labels}",
             )
     return kind.build(
         backbone.model,
@@ -277,11 +285,11 @@ def word_pieces(tokenizer: Any, words: tuple[str, ...], labels: int) -> list[lis
     if len(words) != labels:
         raise ConfigError("task.words", list(words), f"needs one label word for each of {labels}")
     ids = [tokenize_fast(tokenizer, word, add_special_tokens=False)["input_ids"] for word in words]
-    for word, own in zip(words, ids, strict=True):
-        if not own or tokenizer.unk_token_id in own:
+    for word, pieces in zip(words, ids, strict=True):
+        if not pieces or tokenizer.unk_token_id in pieces:
             raise ConfigError("task.words", word, "the tokenizer does not know it")
-    for (other, start), (word, own) in permutations(zip(words, ids, strict=True), 2):
-        if own[: len(start)] == start:
+    for (other, start), (word, pieces) in permutations(zip(words, ids, strict=True), 2):
+        if pieces[: len(start)] == start:
             raise ConfigError(
                 "task.words",
                 word,

@@ -86,7 +86,7 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Keyed):
         return value.key
     if is_dataclass(value):
-        return {each.name: _plain(getattr(value, each.name)) for each in fields(value)}
+        return {entry.name: _plain(getattr(value, entry.name)) for entry in fields(value)}
     if isinstance(value, Mapping):
         return {str(name): _plain(item) for name, item in value.items()}
     if isinstance(value, list | tuple):
@@ -111,18 +111,19 @@ class StageCache:
             arguments: what does. A model or a data set is :class:`Keyed`, and the function gets its
                 value. One that is not kept leaves no entry, and takes none.
         """
-        name, key = function.__name__, stage_key(function, arguments)
+        key = stage_key(function, arguments)
 
         def compute() -> Entry:
-            values = {
-                each: value.value if isinstance(value, Keyed) else value
-                for each, value in arguments.items()
-            }
+            values = {}
+            for name, argument in arguments.items():
+                values[name] = argument.value if isinstance(argument, Keyed) else argument
             return function(*context, **values)
 
-        if not all(each.keep for each in arguments.values() if isinstance(each, Keyed)):
-            return replace(compute(), key=key, keep=False)
-        return self.get(name, key, compute)
+        # What depends on a value that no other job may use is not for other jobs either.
+        for argument in arguments.values():
+            if isinstance(argument, Keyed) and not argument.keep:
+                return replace(compute(), key=key, keep=False)
+        return self.get(function.__name__, key, compute)
 
     def get(self, stage: str, key: str, compute: Callable[[], Entry], reuse: bool = True) -> Entry:
         """The entry of ``stage`` for ``key``, computed if missing.
@@ -138,16 +139,20 @@ class StageCache:
         if self.folder is None:
             return replace(compute(), key=key)
         path = self.folder / stage / f"{key}.safetensors"
-        with self._held(path):
-            if reuse and (entry := read_entry(path)):
-                return replace(entry, key=key)
+        # Another process may be computing the entry, so it is read when the lock is free.
+        with self._lock(path):
+            stored = read_entry(path) if reuse else None
+            if stored:
+                return replace(stored, key=key)
             entry = compute()
             if entry.keep:
-                tensors = {n: t.detach().cpu().contiguous() for n, t in entry.tensors.items()}
+                tensors = {}
+                for name, tensor in entry.tensors.items():
+                    tensors[name] = tensor.detach().cpu().contiguous()
                 content = save(tensors, {"json": json.dumps(entry.values, sort_keys=True)})
                 files.save(path, content, f"cache.dir={self.folder}")
-            for name in UNFINISHED:
-                path.with_suffix(f".{name}").unlink(missing_ok=True)
+            for suffix in UNFINISHED:
+                path.with_suffix(f".{suffix}").unlink(missing_ok=True)
             return replace(entry, key=key)
 
     def unfinished(self, stage: str, key: str, name: str) -> Path | None:
@@ -159,7 +164,7 @@ class StageCache:
         return self.folder / stage / f"{key}.{name}" if self.folder else None
 
     @contextmanager
-    def _held(self, path: Path) -> Iterator[None]:
+    def _lock(self, path: Path) -> Iterator[None]:
         """Hold the lock of ``path`` within the block. Raises SkipError."""
         lock = FileLock(path.with_suffix(".lock"))
         try:
@@ -183,7 +188,8 @@ def read_entry(path: Path) -> Entry | None:
         return None
     try:
         with safe_open(path, "pt") as file:
-            names, values = file.keys(), json.loads(file.metadata()["json"])
+            names = file.keys()
+            values = json.loads(file.metadata()["json"])
             tensors = {name: file.get_tensor(name) for name in names}
     except SafetensorError as error:
         log.warning("cache: %s is damaged (%s) and will be computed again", path.name, error)
@@ -193,8 +199,7 @@ def read_entry(path: Path) -> Entry | None:
 
 def pack_files(folder: Path, names: list[str]) -> dict[str, Tensor]:
     """Files of a folder as the tensors of an entry, by name."""
-    content = {name: np.fromfile(folder / name, np.uint8) for name in names}
-    return {name: torch.from_numpy(each) for name, each in content.items()}
+    return {name: torch.from_numpy(np.fromfile(folder / name, np.uint8)) for name in names}
 
 
 def unpack_files(entry: Entry, folder: Path) -> None:

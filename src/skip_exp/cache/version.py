@@ -48,10 +48,11 @@ def code_of(name: str) -> str:
     Args:
         name: dotted, of the module or of what is in it.
     """
+    # A name in a module is versioned by its module.
     module = name
     while "." in module and _source_of(module) is None:
         module = module.rpartition(".")[0]
-    own = {ROOT, module.partition(".")[0]}
+    followed = {ROOT, module.partition(".")[0]}  # packages whose files count one by one
     code: dict[str, str] = {}
     waiting = [module]
     while waiting:
@@ -59,7 +60,7 @@ def code_of(name: str) -> str:
         package = module.partition(".")[0]
         if module in code or package in sys.stdlib_module_names:
             continue
-        if package not in own and find_version(package):
+        if package not in followed and find_version(package):
             code[package] = find_version(package)
             continue
         source = _source_of(module)
@@ -90,10 +91,14 @@ def _list_imports(module: str, source: Path) -> list[str]:
         if isinstance(node, ast.Import):
             names += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
+            # Each level of a relative import is a package further up.
             parts = package.split(".")
             base = parts[: len(parts) - node.level + 1] if node.level else []
-            whole = ".".join([*base, *([node.module] if node.module else [])])
-            names += [whole, *(f"{whole}.{alias.name}" for alias in node.names)]
+            if node.module:
+                base.append(node.module)
+            whole = ".".join(base)
+            names.append(whole)
+            names += [f"{whole}.{alias.name}" for alias in node.names]
         elif isinstance(node, ast.If) and getattr(node.test, "id", "") == "TYPE_CHECKING":
             waiting += node.orelse  # the other branch never runs
         elif not isinstance(node, ast.expr):
@@ -124,7 +129,7 @@ def _list_installed() -> dict[str, list[Distribution]]:
     installed: dict[str, list[Distribution]] = {}
     for distribution in distributions():
         files = distribution.read_text("RECORD") or distribution.read_text("top_level.txt") or ""
-        for name in {*LISTED.findall(files)}:
+        for name in set(LISTED.findall(files)):
             installed.setdefault(name, []).append(distribution)
     return installed
 
@@ -136,9 +141,8 @@ def find_version(package: str) -> str:
     A file of the user's that has the name of an installed package is none.
     """
     source = _source_of(package)
-    versions = {
-        distribution.version
-        for distribution in _list_installed().get(package, ())
-        if source is None or source.is_relative_to(str(distribution.locate_file("")))
-    }
+    versions = set()
+    for distribution in _list_installed().get(package, ()):
+        if source is None or source.is_relative_to(str(distribution.locate_file(""))):
+            versions.add(distribution.version)
     return ", ".join(sorted(versions))

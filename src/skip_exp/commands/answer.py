@@ -87,7 +87,7 @@ def predict(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
     except ExampleError as error:
         raise SkipError(
-            f"line {error.number} of {where}: {error.why}" if where else str(error)
+            f"line {error.number} of {where}: {error.reason}" if where else str(error)
         ) from error
     except BrokenPipeError:  # `| head` has seen enough; keeps the interpreter silent, too
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

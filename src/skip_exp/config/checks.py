@@ -15,10 +15,10 @@ KINDS = ("ffn", "heads")  # of neurons
 # Fields of a result that a search may aim at; none is of the reported split, on which nothing is
 # chosen. Those of the latency need a timing.
 OBJECTIVES = (
-    *("select/final", "select/pruned"),
-    *("params/block_pruned", "params/all_after", "flops/after", "flops/ratio"),
-    *("latency/speedup", "latency/final_ms"),
-)
+    "select/final", "select/pruned",
+    "params/block_pruned", "params/all_after", "flops/after", "flops/ratio",
+    "latency/speedup", "latency/final_ms",
+)  # fmt: skip
 # Parts that come with the package; what they do is in `models.prompts`, `models.readouts` (by
 # family) and `pruning.allocate`.
 PROMPTS = ("input", "prefix", "none")
@@ -72,9 +72,11 @@ class Key:
 
 def keys(kind: type, prefix: str = "") -> Iterator[Key]:
     """Every group and key below the dataclass ``kind``, a group before its keys."""
-    hints, defaults = get_type_hints(kind), kind()
-    for each in fields(kind):
-        name, sentence = each.name, each.metadata.get("sentence", "")
+    hints = get_type_hints(kind)
+    defaults = kind()
+    for entry in fields(kind):
+        name = entry.name
+        sentence = entry.metadata.get("sentence", "")
         one = Key(prefix + name, hints[name], getattr(defaults, name), sentence)
         yield one
         if one.is_group:
@@ -114,21 +116,24 @@ def positive(prefix: str, settings: object, **most: float) -> None:
     """
     for name, bound in most.items():
         value = getattr(settings, name)
-        why = f"must be positive, at most {bound}"
-        require(0 < value <= bound, f"{prefix}.{name}", value, why)  # NaN is neither
+        is_fine = 0 < value <= bound  # NaN is neither
+        require(is_fine, f"{prefix}.{name}", value, f"must be positive, at most {bound}")
 
 
 def within(prefix: str, settings: object, **ends: tuple[float, float]) -> None:
     """Raise ConfigError where a field is not between its two ends, or one of them."""
     for name, (low, high) in ends.items():
-        value, key = getattr(settings, name), f"{prefix}.{name}".removeprefix(".")
+        value = getattr(settings, name)
+        key = f"{prefix}.{name}".removeprefix(".")
         require(low <= value <= high, key, value, f"must be in [{low}, {high}]")
 
 
 def unset(settings: object) -> bool:
     """Whether this is the schema itself, whose fields are yet to be filled or resolved."""
-    values = [value for value in vars(settings).values() if isinstance(value, str)]
-    return any(value == MISSING or value.startswith("${") for value in values)
+    for value in vars(settings).values():
+        if isinstance(value, str) and (value == MISSING or value.startswith("${")):
+            return True
+    return False
 
 
 def method_options(**options: object) -> None:

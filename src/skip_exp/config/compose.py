@@ -77,30 +77,31 @@ def job_of(composed: DictConfig, task: Mapping[str, Any], output_dir: str) -> Co
     Raises:
         SkipError: a value that the command line would refuse, too.
     """
-    if odd := re.search(r"\$\{[^'\"]{0,40}|'\?\?\?'", str(dict(task))):  # OmegaConf reads them
+    odd = re.search(r"\$\{[^'\"]{0,40}|'\?\?\?'", str(dict(task)))  # OmegaConf reads them
+    if odd:
         raise SkipError(f"task: {odd[0]}: no label, column or path may have ${{, or be ???")
     settings: Any = OmegaConf.to_container(composed)
     try:
-        return job_config({**settings, "task": task, "output_dir": output_dir})
+        return job_config(settings | {"task": task, "output_dir": output_dir})
     except OmegaConfBaseException as error:
         raise SkipError(explain(error)) from error
 
 
 def compose_data(overrides: Sequence[str]) -> DataConfig:
     """How a file of rows is read, by the keys READING. Raises SkipError."""
-    for each in overrides:
-        if each.partition("=")[0] not in READING:
-            raise SkipError(f"{each}: must be one of {', '.join(READING)}, with =VALUE")
+    for override in overrides:
+        if override.partition("=")[0] not in READING:
+            raise SkipError(f"{override}: must be one of {', '.join(READING)}, with =VALUE")
     return to_object(compose_config("config", overrides).data, DataConfig)
 
 
 def quote_separator(overrides: Sequence[str]) -> list[str]:
     """The overrides with ``data.sep=;`` as Hydra reads it."""
     quoted = []
-    for each in overrides:
-        key, _, value = each.partition("=")
+    for override in overrides:
+        key, _, value = override.partition("=")
         is_bare = key == "data.sep" and len(value) == 1
-        quoted.append(f"{key}={quote(value)}" if is_bare else each)
+        quoted.append(f"{key}={quote(value)}" if is_bare else override)
     return quoted
 
 
@@ -124,16 +125,18 @@ def choices(text: Any) -> list[str]:
     """
     try:
         override = OverridesParser.create().parse_override(f"key={text}")
-        given = (
-            [str(value) for value in override.sweep_string_iterator()]
-            if override.is_sweep_override()
-            else [str(override.get_value_element_as_str())]
-        )
+        if override.is_sweep_override():
+            values = [str(value) for value in override.sweep_string_iterator()]
+        else:
+            values = [str(override.get_value_element_as_str())]
     except HydraException as error:
         raise SkipError(f"{text}: not values as Hydra reads them: {first_line(error)}") from error
-    return [
-        each[1:-1] if each[:1] == each[-1:] and each[:1] in ("'", '"') else each for each in given
-    ]
+    # Quotes are part of the text where Hydra writes a value back.
+    unquoted = []
+    for value in values:
+        is_quoted = value[:1] == value[-1:] and value[:1] in ("'", '"')
+        unquoted.append(value[1:-1] if is_quoted else value)
+    return unquoted
 
 
 def explain(error: BaseException) -> str:
@@ -148,14 +151,17 @@ def explain(error: BaseException) -> str:
     text = one_line(error)
     if text.startswith("Config group override"):
         return f"{_group_without_choice()}: {text}"
-    if in_file := _IN_FILE.match(text):
-        place, why, key = in_file.groups()
-        if "is not a ListConfig" in why:
-            why = "must be a list, as in [a, b]"
-        elif why.startswith("Key ") and " not in " in why:
-            why = _no_such(key)
-        return f"{key}: {why} (in {place})"
-    if twice := _TWICE.match(text):
+    # Hydra names its own classes where a file is wrong; a user needs the key and the file.
+    in_file = _IN_FILE.match(text)
+    if in_file:
+        file, reason, key = in_file.groups()
+        if "is not a ListConfig" in reason:
+            reason = "must be a list, as in [a, b]"
+        elif reason.startswith("Key ") and " not in " in reason:
+            reason = _suggest_key(key)
+        return f"{key}: {reason} (in {file})"
+    twice = _TWICE.match(text)
+    if twice:
         group = twice[1] or twice[2]
         if group == "task":
             return "task: given twice; to choose several: +task=A,B -m"
@@ -163,15 +169,15 @@ def explain(error: BaseException) -> str:
     if isinstance(cause, OmegaConfBaseException):
         key = cause.full_key or ""
         if isinstance(cause, ConfigAttributeError | ConfigKeyError) and "nterpolation" not in text:
-            return f"{key}: {_no_such(key)}"
+            return f"{key}: {_suggest_key(key)}"
         reason = str(cause).splitlines()[0]
         text = reason if cause is error else f"{text.rstrip(':')}: {reason}"
         return text if key in text else f"{key}: {text}"
     return text
 
 
-def _no_such(key: str) -> str:
-    return f"no such key{did_you_mean(key, [each.name for each in keys(Config)])}"
+def _suggest_key(key: str) -> str:
+    return f"no such key{did_you_mean(key, (known.name for known in keys(Config)))}"
 
 
 def describe_failure(problem: Exception) -> str:

@@ -77,9 +77,12 @@ class TaskConfig:
         if unset(self):
             return
         one_of("task.kind", self.kind, tuple(OUTCOMES))
-        text, labels, words, known = self.text, self.labels, self.words, self.outcome.metrics
+        text = self.text
+        labels = self.labels
+        words = self.words
+        known = self.outcome.metrics
         require(
-            len(text) in (1, 2) and all(text) and len({*text}) == len(text),
+            len(text) in (1, 2) and all(text) and len(set(text)) == len(text),
             "task.text",
             text,
             "must be one column or template, or two different ones, none of them empty",
@@ -89,7 +92,7 @@ class TaskConfig:
             is_odd = any(category(character) in _UNPRINTED for character in "".join(values))
             require(not is_odd, name, ascii(values), "control characters, or half of a character")
         require(
-            len(labels) > 1 and len({*labels, ""}) > len(labels),
+            len(labels) > 1 and all(labels) and len(set(labels)) == len(labels),
             "task.labels",
             labels,
             "two or more different names, none empty",
@@ -102,10 +105,13 @@ class TaskConfig:
             "",
             "a column of the label; only many_labels has several",
         )
-        is_known = bool(self.metrics) and {*self.metrics} <= {*known}
+        is_known = bool(self.metrics) and set(known).issuperset(self.metrics)
         require(is_known, "task.metrics", self.metrics, f"one or more of {', '.join(known)}")
         is_fit = "f1" not in self.metrics or len(labels) == 2
         require(is_fit, "task.metrics", "f1", "needs exactly two labels; use f1_macro")
+        self._check_splits()
+
+    def _check_splits(self) -> None:
         for split in (self.validation, *self.extra):
             require(
                 self.splits.count(split) == 1,
@@ -115,7 +121,7 @@ class TaskConfig:
             )
         for split in self.files:
             one_of("task.files", split, (*self.splits, "select"))
-        is_known = not self.hub or {"path"} <= {*self.hub} <= {"path", "name"}
+        is_known = not self.hub or {"path"} <= self.hub.keys() <= {"path", "name"}
         require(is_known, "task.hub", self.hub, "path, and name if there are configurations")
 
 
@@ -263,7 +269,7 @@ class PruneConfig:
         if "." not in self.allocation:
             one_of("prune.allocation", self.allocation, (*ALLOCATIONS, "a custom module.function"))
         require(
-            bool(self.sites) and {*self.sites} <= {*KINDS},
+            bool(self.sites) and set(KINDS).issuperset(self.sites),
             "prune.sites",
             self.sites,
             f"must be some of {', '.join(KINDS)}",

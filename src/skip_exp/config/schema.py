@@ -100,9 +100,9 @@ class AttributionConfig:
 
 def method_name(target: str | None) -> str | None:
     """The name of an attribution method: of the package's own short, of a custom one in full."""
-    own = "skip_exp.attribution."
-    if target and target.startswith(own):
-        return target.removeprefix(own).removesuffix(".scores")
+    prefix = "skip_exp.attribution."
+    if target and target.startswith(prefix):
+        return target.removeprefix(prefix).removesuffix(".scores")
     return target or None
 
 
@@ -187,11 +187,11 @@ class SweepConfig:
             one_of("sweep.objective", name, OBJECTIVES)
 
 
-def list_objectives(given: Any) -> list[Any]:
+def list_objectives(objective: Any) -> list[Any]:
     """What a job returns, in order, of the key ``sweep.objective``; nothing for ``null``."""
-    if isinstance(given, Sequence) and not isinstance(given, str):
-        return list(given)
-    return [] if given is None else [given]
+    if isinstance(objective, Sequence) and not isinstance(objective, str):
+        return list(objective)
+    return [] if objective is None else [objective]
 
 
 @dataclass

@@ -29,8 +29,9 @@ def job_config(composed: Any) -> Config:
 
 def check_given(cfg: Config, overrides: Iterable[str]) -> None:
     """Raise ConfigError where a value of the command would be ignored."""
-    given = values_of(overrides)
-    ratio, copies = given.get("prune.ratio"), given.get("retune.copies", "0")
+    values = values_of(overrides)
+    ratio = values.get("prune.ratio")
+    copies = values.get("retune.copies", "0")
     within = cfg.prune.within
     require(
         within is None or ratio is None,
@@ -48,8 +49,11 @@ def check_given(cfg: Config, overrides: Iterable[str]) -> None:
 
 def values_of(overrides: Iterable[str]) -> dict[str, str]:
     """The values as they are written, by key."""
-    pairs = (each.lstrip("+").partition("=") for each in overrides)
-    return {key: value for key, _, value in pairs}
+    values: dict[str, str] = {}
+    for override in overrides:
+        key, _, value = override.lstrip("+").partition("=")
+        values[key] = value
+    return values
 
 
 def parts(cfg: Config) -> dict[str, str | None]:
@@ -88,7 +92,8 @@ def check_job(cfg: Config) -> None:
 
 def _check_training(cfg: Config) -> None:
     """What is trained exists, and re-tuning goes on with what tuning trained of the backbone."""
-    tune, retune = cfg.tune, cfg.retune
+    tune = cfg.tune
+    retune = cfg.retune
     require(
         tune.epochs > 0 or tune.start not in (None, cfg.task.start),
         "tune.epochs",

@@ -28,8 +28,12 @@ def word_tokens(tokenizer: PreTrainedTokenizerBase) -> tuple[np.ndarray, np.ndar
     ids = list(range(max(tokenizer.get_vocab().values()) + 1))  # some vocabularies have gaps
     tokens = [token or "" for token in tokenizer.convert_ids_to_tokens(ids)]
     special = set(tokenizer.all_special_tokens)
-    counts = {start: sum(token.startswith(start) for token in tokens) for start in STARTS}
-    mark = next((start for start in STARTS if counts[start] > len(tokens) / 4), "")
+    # The kind of tokenizer shows in its vocabulary: many tokens have the mark, or WordPiece none.
+    mark = ""
+    for start in STARTS:
+        if sum(token.startswith(start) for token in tokens) > len(tokens) / 4:
+            mark = start
+            break
     starts = np.zeros(len(tokens), bool)
     inside = np.zeros(len(tokens), bool)
     for i, token in enumerate(tokens):
@@ -55,13 +59,13 @@ def near_words(embedding: Tensor, words: np.ndarray, ids: np.ndarray) -> np.ndar
     """
     table = torch.from_numpy(np.flatnonzero(words[: len(embedding)]))
     unit = F.normalize(embedding.detach().float()[table], dim=1)
-    place = torch.from_numpy(np.searchsorted(table.numpy(), ids))
-    found = []
-    for part in place.split(_WORDS_AT_ONCE):
+    rows = torch.from_numpy(np.searchsorted(table.numpy(), ids))
+    neighbours = []
+    for part in rows.split(_WORDS_AT_ONCE):
         similar = unit[part] @ unit.T
         similar[torch.arange(len(part)), part] = -torch.inf  # a word is no neighbour of itself
-        found.append(table[similar.topk(min(NEAR, len(table) - 1), dim=1).indices])
-    return torch.cat(found).numpy() if found else np.empty((0, NEAR), np.int64)
+        neighbours.append(table[similar.topk(min(NEAR, len(table) - 1), dim=1).indices])
+    return torch.cat(neighbours).numpy()
 
 
 def whole_words(ids: np.ndarray, starts: np.ndarray, inside: np.ndarray) -> np.ndarray:
@@ -85,17 +89,25 @@ def copies_of(
         embedding: word embeddings [V, H] of the backbone.
     """
     starts, inside = word_tokens(tokenizer)
-    texts = [np.asarray(row["input_ids"]) for row in rows]
-    places = [whole_words(ids, starts, inside) for ids in texts]
-    seen = np.unique(np.concatenate([ids[at] for ids, at in zip(texts, places, strict=True)]))
+    texts = []
+    positions = []
+    words = []
+    for row in rows:
+        ids = np.asarray(row["input_ids"])
+        at = whole_words(ids, starts, inside)
+        texts.append(ids)
+        positions.append(at)
+        words.append(ids[at])
+    # Neighbours are searched once for each word that occurs, not once for each copy.
+    seen = np.unique(np.concatenate(words))
     near = near_words(embedding, starts, seen)
     rng = np.random.default_rng(seed)
-    found = []
+    versions = []
     for _ in range(copies):
-        for row, ids, at in zip(rows, texts, places, strict=True):
+        for row, ids, at in zip(rows, texts, positions, strict=True):
             replaced = at[rng.random(len(at)) < RATE]
             choice = rng.integers(near.shape[1], size=len(replaced))
             new = ids.copy()
             new[replaced] = near[np.searchsorted(seen, ids[replaced]), choice]
-            found.append(without_label(row) | {"input_ids": new.tolist()})
-    return found
+            versions.append(without_label(row) | {"input_ids": new.tolist()})
+    return versions

@@ -5,8 +5,7 @@ Training, skills and ONNX exports share it. Importing it imports no torch.
 
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from itertools import chain
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,13 +59,16 @@ def tokenize(
     truncated = 0
     for start in range(0, len(texts), _CHUNK):
         chunk = texts[start : start + _CHUNK]
+        # The two libraries take pairs and return encodings in different forms.
         if isinstance(tokenizer, Tokenizer):
-            encodings = tokenizer.encode_batch([e[0] if len(e) == 1 else tuple(e) for e in chunk])
+            inputs = [text[0] if len(text) == 1 else tuple(text) for text in chunk]
+            encodings = tokenizer.encode_batch(inputs)
             has_types = True
         else:
-            columns = [list(column) for column in zip(*chunk, strict=True)]
+            columns = map(list, zip(*chunk, strict=True))
             encoded = tokenize_fast(tokenizer, *columns, truncation=True, max_length=max_length)
-            encodings, has_types = encoded.encodings, "token_type_ids" in encoded
+            encodings = encoded.encodings
+            has_types = "token_type_ids" in encoded
         for encoding in encodings:
             truncated += len(encoding.overflowing) > 0
             row = Row(input_ids=encoding.ids)
@@ -85,20 +87,23 @@ def pad(
         step: the width is rounded up to a multiple of this.
         most: rounding never exceeds this width.
     """
-    lengths = np.array([len(row["input_ids"]) for row in rows])
+    lengths = np.array([count_tokens(row) for row in rows])
     longest = int(lengths.max())
     width = max(longest, min(-(-longest // step) * step, most))
     mask = np.arange(width) < lengths[:, None]
 
-    def fill(values: Iterable[list[int]], rest: int) -> NDArray[np.int64]:
+    def fill(name: Literal["input_ids", "token_type_ids"], rest: int) -> NDArray[np.int64]:
+        values: list[int] = []
+        for row in rows:
+            values += row[name]
         filled = np.full(mask.shape, rest, np.int64)
-        filled[mask] = [*chain.from_iterable(values)]
+        filled[mask] = values
         return filled
 
-    ids = fill([row["input_ids"] for row in rows], pad_id)
+    ids = fill("input_ids", pad_id)
     batch = {"input_ids": ids, "attention_mask": mask.astype(np.int64)}
     if "token_type_ids" in rows[0]:
-        batch["token_type_ids"] = fill([row["token_type_ids"] for row in rows], 0)
+        batch["token_type_ids"] = fill("token_type_ids", 0)
     return batch
 
 
@@ -106,7 +111,9 @@ def collate(rows: Sequence[Row], pad_id: int, step: int = 1, most: int = 0) -> B
     """:func:`pad` as tensors, with the labels and a teacher's logits (fp32) that rows have."""
     import torch  # takes seconds, and an ONNX export needs none
 
-    batch = {name: torch.from_numpy(x) for name, x in pad(rows, pad_id, step, most).items()}
+    batch = {}
+    for name, values in pad(rows, pad_id, step, most).items():
+        batch[name] = torch.from_numpy(values)
     if "label" in rows[0]:
         batch["labels"] = torch.tensor([row["label"] for row in rows])
     if "teacher" in rows[0]:
@@ -142,7 +149,9 @@ def batch_by_length(
     for i in order_by_length(rows):
         batch = batches[-1] if batches else []
         is_full = not batch or len(batch) == size
-        if is_full or (tokens is not None and count_tokens(rows[i]) * (len(batch) + 1) > tokens):
+        if tokens is not None and not is_full:
+            is_full = count_tokens(rows[i]) * (len(batch) + 1) > tokens
+        if is_full:
             batches.append([])
         batches[-1].append(i)
     return batches

@@ -16,12 +16,13 @@ if TYPE_CHECKING:  # an ONNX skill does without OmegaConf
 _FIELD = re.compile(r"\{([^{}]+)\}")
 
 
-def columns_of(entries: Iterable[str], *more: str) -> list[str]:
-    """The columns of the entries of ``task.text`` (names or templates), and ``more``, once each."""
+def columns_of(entries: Iterable[str], *others: str) -> list[str]:
+    """The columns of the entries of ``task.text`` (names or templates), and others, once each."""
     columns: list[str] = []
     for entry in entries:
         columns += _FIELD.findall(entry) or [entry]
-    return list(dict.fromkeys([*columns, *more]))
+    columns += others
+    return list(dict.fromkeys(columns))
 
 
 def build_texts(example: Any, entries: Sequence[str]) -> list[str]:
@@ -40,11 +41,13 @@ def build_texts(example: Any, entries: Sequence[str]) -> list[str]:
     """
     if not isinstance(example, Mapping):
         return _check_texts(example, entries)
-    cells, columns = {}, columns_of(entries)
+    columns = columns_of(entries)
+    # A row of empty cells has no text at all, so its cells are not read as empty texts.
     is_blank = all(example.get(column) is None for column in columns)
+    cells = {}
     for column in columns:
         if column not in example:
-            raise ValueError(f"no column {column!r} (it has: {shown_names([*example])})")
+            raise ValueError(f"no column {column!r} (it has: {shown_names(list(example))})")
         cell = example[column]
         try:
             cells[column] = text_of("" if cell is None and not is_blank else cell)
@@ -64,7 +67,8 @@ def build_all(
     examples: Iterable[Any], entries: Sequence[str]
 ) -> tuple[dict[int, list[str]], dict[int, str]]:
     """The texts of the good examples, and why the others are bad, by their numbers from 1."""
-    good, bad = dict[int, list[str]](), dict[int, str]()
+    good: dict[int, list[str]] = {}
+    bad: dict[int, str] = {}
     for number, example in enumerate(examples, 1):
         try:
             good[number] = build_texts(example, entries)
@@ -115,7 +119,7 @@ def to_table(
     text: Sequence[str],
     label: str | Sequence[str],
     reading: "DataConfig",
-    more: Sequence[str] = (),
+    others: Sequence[str] = (),
 ) -> Table:
     """The rows of ``data``.
 
@@ -125,12 +129,13 @@ def to_table(
         text: columns, or templates of columns.
         label: column of the labels, or columns of 0 and 1 for each label.
         reading: how a file is read.
-        more: columns that are needed beside these.
+        others: columns that are needed beside these.
 
     Raises:
         DataError: none of these, a file that cannot be read, or a missing column.
     """
-    wanted = columns_of(text, *([label] if isinstance(label, str) else label), *more)
+    labels = [label] if isinstance(label, str) else label
+    wanted = columns_of(text, *labels, *others)
     if isinstance(data, str | Path):
         file = Path(data).expanduser()
         return read_table(file, wanted, reading.sep, reading.encoding)
@@ -169,9 +174,9 @@ def read_class_names(data: Any, label: str | Sequence[str]) -> list[str] | None:
 
 
 def _to_names(value: Any, names: Sequence[str]) -> Any:
-    """The name of an index, or of each in a list; None where it is no index."""
+    """The name of an index, or those of a list; None where it is no index."""
     if hasattr(value, "__len__"):
-        return [_to_names(each, names) for each in value]
+        return [_to_names(index, names) for index in value]
     return names[int(value)] if value in range(len(names)) else None
 
 
@@ -201,5 +206,5 @@ def _to_plain(value: Any) -> Any:
     if hasattr(value, "tolist"):
         value = value.tolist()
     if isinstance(value, Collection) and not isinstance(value, str | bytes | Mapping):
-        return [_to_plain(each) for each in value]
+        return [_to_plain(item) for item in value]
     return str(value) if isinstance(value, date) else value

@@ -47,20 +47,20 @@ def encode(rows: Rows, tokenizer: PreTrainedTokenizerBase, max_length: int) -> R
     if tokenizer.pad_token_id is None:
         raise DataError(f"tokenizer {tokenizer.name_or_path}: it has no padding token")
 
-    def encoded(part: list[Row], name: str) -> list[Row]:
+    def add_tokens(part: list[Row], name: str) -> list[Row]:
         tokens, truncated = tokenize(tokenizer, get_texts(part), max_length)
         if truncated:
             level = logging.WARNING if truncated >= MANY_TRUNCATED * len(part) else logging.INFO
             message = "data: truncated %d of %d %s rows to %d tokens (data.max_length)"
             log.log(level, message, truncated, len(part), name, max_length)
-        return [row | own for row, own in zip(part, tokens, strict=True)]
+        return [row | row_tokens for row, row_tokens in zip(part, tokens, strict=True)]
 
     return replace(
         rows,
-        train=encoded(rows.train, rows.spec.train),
-        select=encoded(rows.select, "select"),
-        validation=encoded(rows.validation, rows.spec.validation),
-        extra={name: encoded(part, name) for name, part in rows.extra.items()},
+        train=add_tokens(rows.train, rows.spec.train),
+        select=add_tokens(rows.select, "select"),
+        validation=add_tokens(rows.validation, rows.spec.validation),
+        extra={name: add_tokens(part, name) for name, part in rows.extra.items()},
         tokenizer=tokenizer,
     )
 
@@ -73,16 +73,17 @@ def draw_rows(rows: Rows, count: int, seed: int) -> Rows:
     Raises:
         ConfigError: all drawn rows have the same label.
     """
-    every = rows.train
-    if count >= len(every):
+    total = len(rows.train)
+    if count >= total:
         return rows
-    drawn = [every[i] for i in sorted(np.random.default_rng(seed).permutation(len(every))[:count])]
-    if len({*get_labels(drawn)}) == 1:
+    order = np.random.default_rng(seed).permutation(total)
+    drawn = [rows.train[i] for i in sorted(order[:count])]
+    if len(set(get_labels(drawn))) == 1:
         name = rows.spec.outcome.name(drawn[0]["label"], rows.spec.labels)
         raise ConfigError(
             "data.train_rows", count, f"all drawn rows have the label {name!r}; draw more"
         )
-    log.info("data: drew %d of %d train rows (data.train_rows)", count, len(every))
+    log.info("data: drew %d of %d train rows (data.train_rows)", count, total)
     return replace(rows, train=drawn, train_rows=count)
 
 
@@ -124,10 +125,13 @@ class LengthGroupedSampler(Sampler[int]):
         # The incomplete batch stays last: elsewhere it would shift all later batches. It is random:
         # what is left after sorting would be the longest rows, often the same in every epoch.
         full = len(order) // self.batch * self.batch
-        order, rest = order[:full], order[full:]
+        rest = order[full:]
+        order = order[:full]
+        # Sorting within groups of batches keeps rows of one length from always meeting.
         group = np.arange(full) // (self.batch * _MEGA)
         order = order[np.lexsort((self.lengths[order], group))]
-        order = np.concatenate([rng.permutation(order.reshape(-1, self.batch)).ravel(), rest])
+        batches = rng.permutation(order.reshape(-1, self.batch))
+        order = np.concatenate([batches.ravel(), rest])
         if self.versions > 1:
             order = order + len(self) * rng.integers(self.versions, size=len(self))
         return iter(order.tolist())
@@ -165,7 +169,8 @@ class TextDataModule(L.LightningDataModule):
     def train_dataloader(self) -> DataLoader[Row]:
         rows = list(self.rows)
         if self.teacher is not None:
-            rows = [row | {"teacher": own} for row, own in zip(rows, self.teacher, strict=True)]
+            labelled = zip(rows, self.teacher, strict=True)
+            rows = [row | {"teacher": logits} for row, logits in labelled]
         lengths = [count_tokens(row) for row in rows[: len(rows) // self.versions]]
         sampler = LengthGroupedSampler(lengths, self.batch, self.seed, self.versions)
         padded = partial(self._collate, step=_STEP, most=max(lengths, default=0))
@@ -179,7 +184,9 @@ class TextDataModule(L.LightningDataModule):
 
 def draw_batches(data: Rows, samples: int, batch: int, seed: int) -> list[Batch]:
     """Batches of ``samples`` random train rows (without replacement), sorted by length."""
-    drawn = np.random.default_rng(seed).permutation(len(data.train))[:samples]
-    chosen, pad_id = [data.train[i] for i in drawn], data.tokenizer.pad_token_id
-    parts = batch_by_length(chosen, batch)
-    return [collate([chosen[i] for i in part], pad_id) for part in parts]
+    order = np.random.default_rng(seed).permutation(len(data.train))
+    drawn = [data.train[i] for i in order[:samples]]
+    batches = []
+    for indices in batch_by_length(drawn, batch):
+        batches.append(collate([drawn[i] for i in indices], data.tokenizer.pad_token_id))
+    return batches

@@ -24,11 +24,11 @@ from skip_exp.utils.files import find_suffix
 log = logging.getLogger(__name__)
 
 SUFFIXES = (
-    *(".jsonl", ".json", ".csv", ".tsv", ".parquet"),
-    *(".jsonl.gz", ".json.gz", ".csv.gz", ".tsv.gz"),
-)
+    ".jsonl", ".json", ".csv", ".tsv", ".parquet",
+    ".jsonl.gz", ".json.gz", ".csv.gz", ".tsv.gz",
+)  # fmt: skip
 FIX = "data.drop_bad=true leaves them out"
-_TOLD = 5  # reasons that a message names, and bad rows of each
+_NAMED = 5  # reasons that a message names, and bad rows of each
 _LONG = 500  # characters of a parser's message
 _SEPARATORS = (",", ";", "\t")
 _MARKS = {  # UTF-32 before UTF-16, whose mark is the beginning of its own
@@ -56,7 +56,7 @@ class Table:
     rows: list[Cells]
     file: Path | None = None
 
-    def report_bad(self, bad: Mapping[int, str], drop: bool, more: str = FIX) -> None:
+    def report_bad(self, bad: Mapping[int, str], drop: bool, advice: str = FIX) -> None:
         """Name the first bad rows: as a warning where they are dropped, else a DataError.
 
         Args:
@@ -64,16 +64,18 @@ class Table:
         """
         if not bad:
             return
-        told: dict[str, list[int]] = {}  # by reason: a wrong column has one for most of its rows
+        numbers: dict[str, list[int]] = {}  # by reason: a wrong column has one for most of its rows
         for number in sorted(bad):
-            told.setdefault(bad[number], []).append(number)
-        reasons = [f"row {shown_names(at, _TOLD)}: {why}" for why, at in told.items()]
-        if len(reasons) > _TOLD:
-            reasons[_TOLD:] = [f"and {len(reasons) - _TOLD} other reasons"]
+            numbers.setdefault(bad[number], []).append(number)
+        reasons = []
+        for reason, rows in numbers.items():
+            reasons.append(f"row {shown_names(rows, _NAMED)}: {reason}")
+        if len(reasons) > _NAMED:
+            reasons[_NAMED:] = [f"and {len(reasons) - _NAMED} other reasons"]
         count = "1 bad row" if len(bad) == 1 else f"{len(bad)} bad rows"
         text = f"{self.where}: {count}: {'; '.join(reasons)}"
         if not drop:
-            raise DataError(f"{text}; {more}" if more else text)
+            raise DataError(f"{text}; {advice}" if advice else text)
         log.warning("data: left out: %s", text)
 
 
@@ -96,7 +98,8 @@ def read_table(
     suffix = find_suffix(path)
     if suffix not in SUFFIXES:
         raise DataError(f"cannot read {path}: its name must end in {', '.join(SUFFIXES)}")
-    where, kind = str(path), suffix.removesuffix(".gz")
+    where = str(path)
+    kind = suffix.removesuffix(".gz")
     try:
         if kind == ".parquet":
             header, rows = _read_parquet(path, wanted)
@@ -107,15 +110,19 @@ def read_table(
             if sep != ",":
                 log.info("data: %s: columns are separated by %r", path, sep)
             header, rows = _parse_csv(text, sep)
+            # A single column is often a wrong separator, so a message names it.
             where = where if len(header) > 1 else f"{path} with sep={sep!r}"
         else:
             header, rows = _parse_json(_read_text(path, encoding), is_lines=kind == ".jsonl")
         check_columns(header, wanted, where)
-        cells = [{column: row.get(column) for column in wanted} for row in rows]
+        # Parsers that yield rows raise here, within the try.
+        cells = []
+        for row in rows:
+            cells.append({column: row.get(column) for column in wanted})
     except (OSError, ValueError, EOFError, RecursionError, zlib.error, csv.Error) as error:
-        why = "".join(c if c.isprintable() else "?" for c in one_line(error))[:_LONG]
+        reason = "".join(c if c.isprintable() else "?" for c in one_line(error))[:_LONG]
         hint = " (is every quote closed?)" if isinstance(error, csv.Error) else ""
-        raise DataError(f"cannot read {path}: {why}{hint}") from error
+        raise DataError(f"cannot read {path}: {reason}{hint}") from error
     return Table(str(path), cells, path)
 
 
@@ -209,12 +216,16 @@ def decode_lines(blocks: Iterable[bytes], where: str, encoding: str) -> Iterator
     blocks = iter(blocks)
     first = next(blocks, b"")
     encoding = _UNMARKED.get(codecs.lookup(encoding).name, encoding)
-    encoding = next((name for mark, name in _MARKS.items() if first.startswith(mark)), encoding)
+    for mark, name in _MARKS.items():
+        if first.startswith(mark):
+            encoding = name
+            break
     number = 1
     rest = ""
     try:
         for text in codecs.iterdecode(chain([first], blocks), encoding):
-            *lines, rest = (rest + text).split("\n")
+            lines = (rest + text).split("\n")
+            rest = lines.pop()  # it may go on in the next block
             number += len(lines)
             yield from lines
     except UnicodeDecodeError as error:
@@ -232,6 +243,7 @@ def decode_lines(blocks: Iterable[bytes], where: str, encoding: str) -> Iterator
 def check_columns(names: Sequence[str], wanted: Sequence[str], where: str) -> None:
     """Raise a DataError if a wanted column is missing or occurs twice."""
     for column in wanted:
-        if (found := list(names).count(column)) != 1:
-            says = f"{found} columns" if found else "no column"
-            raise DataError(f"{says} {column!r} in {where} (it has: {shown_names(names)})")
+        count = list(names).count(column)
+        if count != 1:
+            quantity = f"{count} columns" if count else "no column"
+            raise DataError(f"{quantity} {column!r} in {where} (it has: {shown_names(names)})")

@@ -20,7 +20,7 @@ from skip_exp.data.splits import (
     choose_slice,
     draw_stratified,
     join_rows,
-    labels_of,
+    list_classes,
 )
 from skip_exp.errors import ConfigError, DataError, shown_names
 from skip_exp.outcomes.labels import with_indices
@@ -110,13 +110,14 @@ def to_rows(table: Table, spec: TaskConfig, split: str, drop_bad: bool = False) 
             bad[number] = str(error)
             continue
         rows[number] = row
-    more = FIX if rows else ""
-    if any(why.startswith("label ") for why in bad.values()):
+    # An unknown label is mended by the task's description as often as in the table.
+    advice = FIX if rows else ""
+    if any(reason.startswith("label ") for reason in bad.values()):
         indices = f"0 to {len(spec.labels) - 1} or " if with_indices(spec.labels) else ""
         known = f"labels: {indices}one of {shown_names(spec.labels)}"
         cure = "to name them: task.labels=[A,B], of a given model --classes A,B"
-        more = f"{known} ({cure}); {more}".removesuffix("; ")
-    table.report_bad(bad, drop_bad, more)
+        advice = f"{known} ({cure}); {advice}".removesuffix("; ")
+    table.report_bad(bad, drop_bad, advice)
     if not rows:
         raise DataError(f"task {spec.name}: split {split} of {table.where} has no good rows")
     return rows
@@ -124,17 +125,19 @@ def to_rows(table: Table, spec: TaskConfig, split: str, drop_bad: bool = False) 
 
 def warn_of_conflicts(table: Table, rows: Mapping[int, Row]) -> None:
     """Count the texts that have several labels, and name where the first of them are."""
-    places: dict[tuple[str, ...], dict[Any, int]] = {}  # of a text: where each label is first
+    first: dict[tuple[str, ...], dict[Any, int]] = {}  # of a text: where each label is first
     for number, row in rows.items():
-        places.setdefault(tuple(row["texts"]), {}).setdefault(row["label"], number)
-    conflicts = [[*at.values()] for at in places.values() if len(at) > 1]
+        first.setdefault(tuple(row["texts"]), {}).setdefault(row["label"], number)
+    conflicts = []
+    for numbers in first.values():
+        if len(numbers) > 1:
+            conflicts.append(" and ".join(map(str, numbers.values())))
     if conflicts:
-        named = "; ".join(" and ".join(map(str, at)) for at in conflicts[:_MOST])
         log.warning(
             "data: %s: %d texts are labelled in several ways, such as those of row %s",
             table.where,
             len(conflicts),
-            named,
+            "; ".join(conflicts[:_MOST]),
         )
 
 
@@ -150,8 +153,10 @@ def get_labels(rows: Sequence[Row]) -> list[Any]:
 
 def list_labels(rows: Sequence[Row]) -> list[int]:
     """The labels of all rows in one list: of each row one, or several, or none."""
-    found = chain.from_iterable(labels_of(row["label"]) for row in rows)
-    return [label for label in found if label != NO_LABEL]
+    labels: list[int] = []
+    for row in rows:
+        labels += list_classes(row["label"])
+    return [label for label in labels if label != NO_LABEL]
 
 
 def find_units(rows: Sequence[Row]) -> Sequence[Hashable]:
@@ -164,9 +169,13 @@ def set_apart(spec: TaskConfig, splits: Splits, seed: int) -> Splits:
     """Make a validation split of train rows, where a task has none. It has no text of select."""
     train = splits.pop(spec.train)
     units = find_units(train)
-    select = {*get_texts(splits.get(SELECT, []))}
-    barred = {unit for row, unit in zip(train, units, strict=True) if tuple(row["texts"]) in select}
-    held = {*draw_stratified(get_labels(train), units, seed, barred=barred)}
+    # A text that chooses the epoch must not be scored, nor may one of its unit.
+    select = set(get_texts(splits.get(SELECT, [])))
+    barred = set()
+    for texts, unit in zip(get_texts(train), units, strict=True):
+        if texts in select:
+            barred.add(unit)
+    held = draw_stratified(get_labels(train), units, seed, barred=barred)
     log.info(
         "data: no %s file: %d of %d train rows are set apart, stratified, by seed %d",
         spec.validation,
@@ -176,8 +185,8 @@ def set_apart(spec: TaskConfig, splits: Splits, seed: int) -> Splits:
     )
     if not held:
         raise DataError(f"task {spec.name}: {NOT_APART}: give task.files.{spec.validation}")
-    rest, made = _divide(train, held)
-    return {spec.train: rest, spec.validation: made, **splits}
+    rest, validation = _divide(train, held)
+    return {spec.train: rest, spec.validation: validation} | splits
 
 
 def cut_slice(spec: TaskConfig, splits: Splits) -> tuple[list[Row], list[Row]]:
@@ -186,10 +195,11 @@ def cut_slice(spec: TaskConfig, splits: Splits) -> tuple[list[Row], list[Row]]:
     Raises:
         DataError: there is nothing to select by.
     """
-    train, select = splits[spec.train], splits.get(SELECT)
+    train = splits[spec.train]
+    select = splits.get(SELECT)
     if select is None:
         chosen = choose_slice(get_labels(train), find_units(train), is_grouped="group" in train[0])
-        train, select = _divide(train, {*chosen})
+        train, select = _divide(train, chosen)
     if not select:
         raise DataError(f"task {spec.name}: {NOT_APART}: give task.files.{SELECT} its own rows")
     _warn_of_rare(spec, train, select)
@@ -198,12 +208,17 @@ def cut_slice(spec: TaskConfig, splits: Splits) -> tuple[list[Row], list[Row]]:
 
 def _warn_of_rare(spec: TaskConfig, train: list[Row], select: list[Row]) -> None:
     """Name the labels of a single row, and those that the selection slice does not see."""
-    counts, seen = Counter(list_labels([*train, *select])), {*list_labels(select)}
-    single = [spec.labels[i] for i in sorted(counts) if counts[i] == 1]
-    unseen = [spec.labels[i] for i in sorted(counts) if counts[i] > 1 and i not in seen]
+    seen = set(list_labels(select))
+    single = []
+    unseen = []
+    for label, count in sorted(Counter(list_labels(train + select)).items()):
+        if count == 1:
+            single.append(spec.labels[label])
+        elif label not in seen:
+            unseen.append(spec.labels[label])
     if single:
         log.warning("data: labels of a single train row: %s", shown_names(single, _MOST))
-    if len({*get_labels(select)}) == 1:
+    if len(set(get_labels(select))) == 1:
         name = spec.outcome.name(select[0]["label"], spec.labels)
         log.warning("data: every row of the selection slice has the label %r: it says little", name)
     elif unseen:
@@ -211,10 +226,10 @@ def _warn_of_rare(spec: TaskConfig, train: list[Row], select: list[Row]) -> None
         log.warning("data: labels that no row of the selection slice has: %s", names)
 
 
-def _divide(rows: list[Row], chosen: set[int]) -> tuple[list[Row], list[Row]]:
+def _divide(rows: list[Row], chosen: Sequence[int]) -> tuple[list[Row], list[Row]]:
     """The rows that are not chosen, and those that are."""
-    others = [row for i, row in enumerate(rows) if i not in chosen]
-    return others, [row for i, row in enumerate(rows) if i in chosen]
+    others = set(range(len(rows))).difference(chosen)
+    return [rows[i] for i in sorted(others)], [rows[i] for i in chosen]
 
 
 def separate(spec: TaskConfig, splits: Splits, drop: bool) -> Splits:
@@ -227,11 +242,13 @@ def separate(spec: TaskConfig, splits: Splits, drop: bool) -> Splits:
             they stay, and a warning counts them.
     """
     separated = dict(splits)
-    scored = product((spec.train, SELECT), (spec.validation, *spec.extra))
-    for name, other in [(spec.train, SELECT), *scored]:
+    # Train first loses what select has: a later pair sees the rows that are left.
+    pairs = [(spec.train, SELECT)]
+    pairs += product((spec.train, SELECT), (spec.validation, *spec.extra))
+    for name, other in pairs:
         rows = separated.get(name, [])
         others = separated.get(other, [])
-        shared = {*get_texts(rows)} & {*get_texts(others)}
+        shared = set(get_texts(rows)).intersection(get_texts(others))
         repeated = sum(texts in shared for texts in get_texts(others))
         if repeated and drop:
             separated[name] = [row for row in rows if tuple(row["texts"]) not in shared]
@@ -253,14 +270,15 @@ def check_train(spec: TaskConfig, rows: list[Row], where: str) -> None:
             f"task {spec.name}: {len(rows)} train rows in {where}, must be at least {MIN_TRAIN} "
             "(every tenth is held out for selection)"
         )
-    present = {*list_labels(rows)}
-    if len({*get_labels(rows)}) == 1:
+    if len(set(get_labels(rows))) == 1:
         name = spec.outcome.name(rows[0]["label"], spec.labels)
         raise DataError(
             f"task {spec.name}: all {len(rows)} train rows of {where} have the label {name!r}; "
             "training needs at least two labels"
         )
-    if absent := [name for i, name in enumerate(spec.labels) if i not in present]:
+    present = set(list_labels(rows))
+    absent = [name for i, name in enumerate(spec.labels) if i not in present]
+    if absent:
         log.warning("data: no train row of %s has the label %s", where, " or ".join(absent))
 
 
@@ -268,8 +286,9 @@ def hash_rows(splits: Mapping[str, Sequence[Row]]) -> str:
     """Hash of split names, texts, labels and groups; independent of where they were read from."""
     digest = hashlib.sha256()
     for name, rows in splits.items():
-        texts = [list(column) for column in zip(*get_texts(rows), strict=True)]
-        parts: list[Any] = [name, texts[0], texts[1] if len(texts) > 1 else None, get_labels(rows)]
+        first = [row["texts"][0] for row in rows]
+        second = [row["texts"][1] for row in rows] if len(rows[0]["texts"]) > 1 else None
+        parts: list[Any] = [name, first, second, get_labels(rows)]
         if "group" in rows[0]:
             parts.append([row["group"] for row in rows])
         for part in parts:

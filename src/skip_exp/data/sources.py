@@ -1,8 +1,10 @@
 """Reads a task's rows from local files, the hub or the rows that come with the package."""
 
 import logging
+import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -51,21 +53,25 @@ def load_rows(spec: TaskConfig, data: DataConfig, seed: int = 1) -> Rows:
     Raises:
         DataError: no source has the task, or its rows do not fit the task's description.
     """
-    found, source, reasons = _find(spec, data)
+    tables, source, reasons = _find(spec, data)
     splits: Splits = {}
-    for name, table in found.items():
+    count = 0
+    for name, table in tables.items():
         rows = to_rows(table, spec, name, data.drop_bad)
         warn_of_conflicts(table, rows)
-        splits[name] = [*rows.values()]
+        splits[name] = list(rows.values())
+        count += len(table.rows)
+    # Before the seed takes part, so that it is equal for every seed.
     read = hash_rows(splits)
     if spec.validation not in splits:
         splits = set_apart(spec, splits, seed)
+    # Repeated rows go first, so that the slice is every tenth of the rows that stay.
     splits = separate(spec, splits, data.deduplicate)
-    check_train(spec, splits[spec.train], found[spec.train].where)
+    check_train(spec, splits[spec.train], tables[spec.train].where)
     train, select = cut_slice(spec, splits)
     if source == STAND_IN:
         log.warning("data: SNLI pairs stand in for %s: %s", spec.name, "; ".join(reasons))
-    seen = {*get_texts(splits[spec.train]), *get_texts(splits.get(SELECT, []))}
+    seen = set(get_texts(splits[spec.train] + splits.get(SELECT, [])))
     return Rows(
         spec=spec,
         train=train,
@@ -75,7 +81,7 @@ def load_rows(spec: TaskConfig, data: DataConfig, seed: int = 1) -> Rows:
         source=source,
         fingerprint=hash_rows(splits),
         read=read,
-        dropped=sum(len(table.rows) for table in found.values()) - sum(map(len, splits.values())),
+        dropped=count - sum(map(len, splits.values())),
         duplicates=sum(texts in seen for texts in get_texts(splits[spec.validation])),
         majority=score_majority(spec, get_labels(splits[spec.validation])),
     )
@@ -99,10 +105,11 @@ def _find(spec: TaskConfig, data: DataConfig) -> tuple[Tables, str, list[str]]:
         "embedded": lambda: _read_embedded(spec),
     }
     reasons: list[str] = []
-    names = [*readers] if data.source == "auto" else [data.source]
+    names = list(readers) if data.source == "auto" else [data.source]
     for name in names:
         try:
-            return (*readers[name](), reasons)
+            tables, source = readers[name]()
+            return tables, source, reasons
         except NotFound as err:
             reasons.append(str(err))
     raise DataError(
@@ -117,28 +124,26 @@ def local_files(spec: TaskConfig, dir: str | None) -> dict[str, Path]:
     Args:
         dir: folder laid out as ``<dir>/<task>/<split>.jsonl``; None: there is none.
     """
-    if spec.files:
-        known = (*spec.splits, SELECT)
-        return {name: Path(spec.files[name]).expanduser() for name in known if name in spec.files}
-    if not dir:
-        return {}
-    folder = Path(dir).expanduser() / spec.name
-    found: dict[str, Path] = {}
+    files: dict[str, Path] = {}
     for split in (*spec.splits, SELECT):
-        # A validation split that the hub calls otherwise may be named ``validation``, too.
-        names = (split, "validation") if split == spec.validation else (split,)
-        files = (folder / f"{name}{suffix}" for name in names for suffix in SUFFIXES)
-        existing = next(filter(Path.exists, files), None)
-        if existing:
-            found[split] = existing
-    return found
+        if split in spec.files:
+            files[split] = Path(spec.files[split]).expanduser()
+        elif dir and not spec.files:
+            # A validation split that the hub calls otherwise may be named ``validation``, too.
+            names = (split, "validation") if split == spec.validation else (split,)
+            folder = Path(dir).expanduser() / spec.name
+            for name, suffix in product(names, SUFFIXES):
+                file = folder / f"{name}{suffix}"
+                if split not in files and file.exists():
+                    files[split] = file
+    return files
 
 
 def _local(spec: TaskConfig, data: DataConfig) -> tuple[Tables, str]:
     paths = local_files(spec, data.dir)
     if spec.files:
         # Without a validation file, rows are set apart.
-        _check_splits(spec, (spec.train, *spec.extra), paths, "task.files")
+        _check_splits(spec, [spec.train, *spec.extra], paths, "task.files")
         return _read_files(spec, paths, data), f"local:{paths[spec.train].parent}"
     if not data.dir:
         raise NotFound("data.dir is not set, nor is SKIP_EXP_DATA")
@@ -150,7 +155,7 @@ def _local(spec: TaskConfig, data: DataConfig) -> tuple[Tables, str]:
         raise NotFound(f"data.dir={data.dir} has no folder {spec.name}")
     for name in spec.splits:
         if name not in paths:
-            has = ", ".join(sorted(p.name for p in folder.iterdir())) or "nothing"
+            has = ", ".join(sorted(os.listdir(folder))) or "nothing"
             allowed = ", ".join(f"{name}{suffix}" for suffix in SUFFIXES)
             raise DataError(f"task {spec.name}: {folder} has none of {allowed} (it has: {has})")
     return _read_files(spec, paths, data), f"local:{data.dir}"
@@ -176,10 +181,10 @@ def _read_embedded(spec: TaskConfig) -> tuple[Tables, str]:
 
 
 def _read_files(spec: TaskConfig, paths: dict[str, Path], data: DataConfig) -> Tables:
-    return {
-        name: read_table(path, _want(spec, name), data.sep, data.encoding)
-        for name, path in paths.items()
-    }
+    tables: Tables = {}
+    for name, path in paths.items():
+        tables[name] = read_table(path, _want(spec, name), data.sep, data.encoding)
+    return tables
 
 
 def _want(spec: TaskConfig, split: str) -> list[str]:
@@ -203,14 +208,15 @@ def _hub(spec: TaskConfig) -> tuple[Tables, str]:
         try:
             splits = _load_dataset(spec)
         except Exception as err:  # a reachable hub that fails must not fall back to a stand-in
-            why = hub.explain_failure(err, f"datasets/{spec.hub['path']}")
-            raise DataError(f"task {spec.name}: task.hub={name}: {why}") from err
+            reason = hub.explain_failure(err, f"datasets/{spec.hub['path']}")
+            raise DataError(f"task {spec.name}: task.hub={name}: {reason}") from err
     _check_splits(spec, spec.splits, splits, name)
+    # Indices become names where names are equal: the task may order its labels otherwise.
     tables: Tables = {}
     for split in spec.splits:
         data = splits[split]
         classes = read_class_names(data, spec.label)
-        if {*(classes or [])} != {*spec.labels}:
+        if set(classes or []) != set(spec.labels):
             classes = None  # the task has names of its own, in label order
         tables[split] = dataset_to_table(
             data, _want(spec, split), f"{name} {split}", spec.label, classes

@@ -4,6 +4,7 @@ Rows of one *unit* stay together: rows with the same text, and the rows of a gro
 """
 
 from collections.abc import Collection, Hashable, Iterable, Sequence
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,9 @@ VALIDATION = 0.2  # fraction of the rows that become the validation split
 NOT_APART = "no rows with texts and groups of their own leave every label in train"
 NO_LABEL = -1  # stands for the label of a row that has none of several
 SELECT_EVERY = 10  # texts whose first row has index % 10 == 9 are the selection slice
+
+Unit = list[int]  # its rows
+Classes = Sequence[tuple[int, ...]]  # of every row
 
 
 def join_rows(texts: Sequence[Hashable], groups: Sequence[Hashable] | None) -> Sequence[Hashable]:
@@ -27,20 +31,22 @@ def join_rows(texts: Sequence[Hashable], groups: Sequence[Hashable] | None) -> S
     from scipy.sparse.csgraph import connected_components
 
     nodes: dict[Hashable, int] = {}  # texts and groups, which a row connects
-    ends = [
-        (nodes.setdefault(("text", text), len(nodes)), nodes.setdefault(("group", of), len(nodes)))
-        for text, of in zip(texts, groups, strict=True)
-    ]
-    edges = np.ones(len(ends)), np.array(ends, int).reshape(-1, 2).T
-    _, unit = connected_components(coo_array(edges, shape=(len(nodes), len(nodes))))
-    return [int(unit[text]) for text, _ in ends]
+    edges = []
+    for text, group in zip(texts, groups, strict=True):
+        text_node = nodes.setdefault(("text", text), len(nodes))
+        group_node = nodes.setdefault(("group", group), len(nodes))
+        edges.append((text_node, group_node))
+    ends = np.array(edges, int).reshape(-1, 2).T
+    graph = coo_array((np.ones(len(edges)), ends), shape=(len(nodes), len(nodes)))
+    _, components = connected_components(graph)
+    return components[ends[0]].tolist()
 
 
-def labels_of(label: Any) -> tuple[int, ...]:
+def list_classes(label: Any) -> tuple[int, ...]:
     """The class indices of a row: of one label, or of several as 0 and 1.
 
     Example:
-        >>> labels_of(2), labels_of((1, 0, 1)), labels_of((0, 0, 0))
+        >>> list_classes(2), list_classes((1, 0, 1)), list_classes((0, 0, 0))
         ((2,), (0, 2), (-1,))
     """
     if isinstance(label, int):
@@ -67,16 +73,16 @@ def draw_stratified(
             to what is wanted; if none does, the one of several rows that is least too large.
         barred: units that are not drawn.
     """
-    labels = [labels_of(label) for label in labels]
-    has_several = any(len(each) > 1 for each in labels)
-    members, left = _members(units), _count_labels(labels, range(len(labels)))
+    classes = [list_classes(label) for label in labels]
+    has_several = any(len(row_classes) > 1 for row_classes in classes)
+    left = _count_classes(classes, range(len(classes)))
     wanted = {label: part * count for label, count in left.items()}
     taken: list[int] = []
-    of_several: list[tuple[float, list[int]]] = []
-    for unit in (members[i] for i in np.random.default_rng(seed).permutation(len(members))):
-        counts = _count_labels(labels, unit)
-        if units[unit[0]] in barred or any(left[x] <= count for x, count in counts.items()):
-            continue  # barred, or all that is left of a label
+    of_several: list[tuple[float, Unit]] = []
+    for unit in _shuffle(_list_units(units), seed):
+        counts = _count_classes(classes, unit)
+        if units[unit[0]] in barred or _takes_last(counts, left):
+            continue
         nearer = sum(abs(wanted[x]) - abs(wanted[x] - count) for x, count in counts.items())
         # A row of several labels is as often too much for one as it is wanted for another.
         if nearer > 0 or (nearer == 0 and not has_several):
@@ -86,7 +92,9 @@ def draw_stratified(
                 wanted[label] -= count
         if len(unit) > 1:
             of_several.append((-nearer, unit))
-    return sorted(taken or min(of_several, default=(0.0, taken))[1])
+    if not taken and of_several:  # each unit has more rows than are wanted
+        _, taken = min(of_several)
+    return sorted(taken)
 
 
 def choose_slice(
@@ -101,55 +109,77 @@ def choose_slice(
     of it; and a unit may have most of the rows. The slice is then drawn at random. Rows of a rare
     label that would all be in the slice stay in train, unless no label has two rows.
     """
-    members = _members(units)
-    chosen = []
-    for position, unit in enumerate(members):
-        place = position if is_grouped else unit[0]
-        if place % SELECT_EVERY == SELECT_EVERY - 1:
-            chosen.append(unit)
-    chosen = chosen or members[1:][-1:]
-    of_rows = [labels_of(label) for label in labels]
-    rows = [row for unit in chosen for row in unit]
-    every, held = _count_labels(of_rows, range(len(labels))), _count_labels(of_rows, rows)
-    frequent = [label for label, count in every.items() if count >= SELECT_EVERY]
-    is_fair = all(0 < held.get(label, 0) < every[label] for label in frequent)
-    if not is_fair or len(rows) > 2 * VALIDATION * len(labels):
+    members = _list_units(units)
+    tenth = _take_every_tenth(members, is_grouped)
+    rows = list(chain.from_iterable(tenth))
+    classes = [list_classes(label) for label in labels]
+    total = _count_classes(classes, range(len(classes)))
+    held = _count_classes(classes, rows)
+    # Labels may take turns in the file, and a unit may have most of the rows.
+    if not _is_balanced(held, total) or len(rows) > 2 * VALIDATION * len(labels):
         return draw_stratified(labels, units, 0, 1 / SELECT_EVERY)
-    spared = []
-    for unit in chosen:
-        if all(held[label] < every[label] for label in _count_labels(of_rows, unit)):
-            spared.append(unit)
-    if 2 * sum(map(len, spared)) < len(rows):
-        spared = _drawn(of_rows, members, len(rows)) or chosen
-    return sorted(row for unit in spared for row in unit)
+    # What train does not see, it cannot learn.
+    chosen = []
+    for unit in tenth:
+        if all(held[label] < total[label] for label in _count_classes(classes, unit)):
+            chosen.append(unit)
+    # Where many labels are rare, sparing them leaves little of the slice.
+    if 2 * sum(map(len, chosen)) < len(rows):
+        chosen = _draw_sparing(classes, members, len(rows))
+    return sorted(chain.from_iterable(chosen or tenth))
 
 
-def _drawn(
-    labels: Sequence[tuple[int, ...]], members: list[list[int]], count: int
-) -> list[list[int]]:
-    """Random units of ``count`` rows, or fewer: of each label one row is left."""
-    left, drawn = _count_labels(labels, range(len(labels))), list[list[int]]()
-    for unit in (members[i] for i in np.random.default_rng(0).permutation(len(members))):
-        counts = _count_labels(labels, unit)
-        is_left = all(left[label] > each for label, each in counts.items())
-        if len(unit) <= count and is_left:
-            for label, each in counts.items():
-                left[label] -= each
+def _take_every_tenth(members: list[Unit], is_grouped: bool) -> list[Unit]:
+    """Every tenth unit, by its position or by that of its first row; else the last of several."""
+    tenth = []
+    for position, unit in enumerate(members):
+        index = position if is_grouped else unit[0]
+        if index % SELECT_EVERY == SELECT_EVERY - 1:
+            tenth.append(unit)
+    return tenth or members[1:][-1:]
+
+
+def _is_balanced(held: dict[int, int], total: dict[int, int]) -> bool:
+    """Whether every frequent label is in the slice, and not with all of its rows."""
+    for label, count in total.items():
+        if count >= SELECT_EVERY and not 0 < held.get(label, 0) < count:
+            return False
+    return True
+
+
+def _draw_sparing(classes: Classes, members: list[Unit], size: int) -> list[Unit]:
+    """Random units of ``size`` rows, or fewer: of each label one row is left."""
+    left = _count_classes(classes, range(len(classes)))
+    drawn = []
+    for unit in _shuffle(members, seed=0):
+        counts = _count_classes(classes, unit)
+        if len(unit) <= size and not _takes_last(counts, left):
+            for label, count in counts.items():
+                left[label] -= count
             drawn.append(unit)
-            count -= len(unit)
+            size -= len(unit)
     return drawn
 
 
-def _count_labels(labels: Sequence[tuple[int, ...]], rows: Iterable[int]) -> dict[int, int]:
+def _shuffle(members: list[Unit], seed: int) -> list[Unit]:
+    return [members[i] for i in np.random.default_rng(seed).permutation(len(members))]
+
+
+def _takes_last(counts: dict[int, int], left: dict[int, int]) -> bool:
+    """Whether rows with these counts are all that is left of a label."""
+    return any(left[label] <= count for label, count in counts.items())
+
+
+def _count_classes(classes: Classes, rows: Iterable[int]) -> dict[int, int]:
     """How many of these rows have each label."""
     counts: dict[int, int] = {}  # a Counter takes ten times as long for a single row
     for row in rows:
-        for label in labels[row]:
+        for label in classes[row]:
             counts[label] = counts.get(label, 0) + 1
     return counts
 
 
-def _members(units: Sequence[Hashable]) -> list[list[int]]:
+def _list_units(units: Sequence[Hashable]) -> list[Unit]:
     """The rows of each unit; units in the order of their first rows."""
     members: dict[Hashable, list[int]] = {}
     for row, unit in enumerate(units):

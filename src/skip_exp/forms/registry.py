@@ -55,7 +55,10 @@ class Form:
     def find_files(self, skill: Path) -> Path | None:
         """What a search has saved of a skill that lies in its folder; None where it has not."""
         pattern = f"{FILES}/{self.name}/*-{self.name_files(skill)}"
-        return next((files for above in skill.parents[:3] for files in above.glob(pattern)), None)
+        for above in skill.parents[:3]:
+            for files in above.glob(pattern):
+                return files
+        return None
 
     def open(self, folder: Path) -> Classifier:
         """What :meth:`save` wrote, or :meth:`Classifier.save` of what was opened before.

@@ -33,7 +33,8 @@ class PhaseLogger(WandbLogger):
 
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         logged: dict[str, Any] = {k: value for k, value in metrics.items() if k != "epoch"}
-        for phase in {name.partition("/")[0] for name in logged}:
+        for name in list(logged):
+            phase = name.partition("/")[0]
             logged |= {f"{phase}/step": step, f"{phase}/epoch": metrics["epoch"]}
         try:
             if any(name.endswith(KEPT_EPOCH) for name in logged):
@@ -81,11 +82,11 @@ def mirror(loggers: Sequence[Logger], result: Mapping[str, Any], folder: Path) -
     Args:
         folder: the job's folder, with its skill and its picture.
     """
-    for each in loggers:
-        if isinstance(each, WandbLogger) and not each.experiment.disabled:
+    for logger in loggers:
+        if isinstance(logger, WandbLogger) and not logger.experiment.disabled:
             from skip_exp.logger import runs  # importing wandb takes a third of a second
 
-            runs.log_result(each.experiment, result, folder)
+            runs.log_result(logger.experiment, result, folder)
 
 
 def save_picture(keep_sizes: Mapping[str, Sequence[int]], path: Path) -> None:
@@ -100,14 +101,16 @@ def draw_kept(keep_sizes: Mapping[str, Sequence[int]]) -> Figure:
     sites = {Site(name): sizes for name, sizes in keep_sizes.items()}
     rows = sorted({site.like for site in sites})
     layers = range(1 + max(site.sublayer.layer for site in sites))
+    # A layer without such a site stays NaN, which is drawn as an empty cell.
     shares = np.full((len(rows), len(layers)), np.nan)
     figure = Figure(figsize=(1.6 + 0.62 * len(layers), 0.9 + 0.5 * len(rows)))
     axes = figure.subplots()
-    for site, (kept, total) in sites.items():
-        row, column = rows.index(site.like), site.sublayer.layer
-        shares[row, column] = kept / max(total, 1)
-        color = "white" if 2 * kept > total else "black"
-        axes.text(column, row, str(kept), color=color, ha="center", va="center", fontsize=7)
+    for site, (size, total) in sites.items():
+        row = rows.index(site.like)
+        column = site.sublayer.layer
+        shares[row, column] = size / max(total, 1)
+        color = "white" if 2 * size > total else "black"  # readable on the color of its cell
+        axes.text(column, row, str(size), color=color, ha="center", va="center", fontsize=7)
     image = axes.imshow(shares, vmin=0, vmax=1, cmap="Blues", aspect="auto")
     axes.set_xticks(layers, [str(layer + 1) for layer in layers])
     axes.set_yticks(range(len(rows)), [row.replace(".", " ") for row in rows])

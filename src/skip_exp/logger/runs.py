@@ -33,11 +33,11 @@ def open_run(cfg: Config, unfinished: Path | None = None) -> wandb.Run:
         unfinished: file for the run's id, by which a job that was killed goes on with its run.
     """
     os.environ.setdefault("WANDB_SILENT", "true")
-    why = ""
+    reason = ""
     try:
         run = _init(cfg, find_mode(), find_id(unfinished))
     except wandb.errors.Error as error:
-        why = f"cannot be reached ({one_line(error)}), "
+        reason = f"cannot be reached ({one_line(error)}), "
         run = _init(cfg, "offline", None)  # W&B's service still holds the id
     for phase in FITS:  # each fits anew, so Lightning's global step starts again
         run.define_metric(f"{phase}/step", hidden=True)
@@ -45,7 +45,7 @@ def open_run(cfg: Config, unfinished: Path | None = None) -> wandb.Run:
         run.define_metric(f"{phase}/*", step_metric=f"{phase}/step", summary="none")
     if run.offline:
         folder = shlex.quote(os.path.dirname(_folder(run)))
-        log.info("W&B: %soffline; upload with: wandb sync %s/offline-run-*", why, folder)
+        log.info("W&B: %soffline; upload with: wandb sync %s/offline-run-*", reason, folder)
     elif not run.disabled:
         log.info("W&B: %s", run.url)
     return run
@@ -79,13 +79,14 @@ def _init(cfg: Config, mode: Any, run_id: str | None) -> wandb.Run:
         x_save_requirements=False,
     )
     tags = [cfg.task.name, cfg.backbone.name, cfg.prompt.kind, cfg.attribution.name]
+    tags += cfg.logger.tags
     return wandb.init(
         project=find_project(cfg.logger.project),
         entity=cfg.logger.entity,
         group=cfg.logger.group or cfg.sweep.id,
         name=cfg.label,
         notes=cfg.logger.notes,
-        tags=[tag[:LONGEST_TAG] for tag in dict.fromkeys([*tags, *cfg.logger.tags]) if tag],
+        tags=[tag[:LONGEST_TAG] for tag in dict.fromkeys(tags) if tag],
         config=asdict(cfg),
         id=run_id,
         resume="allow" if run_id else None,
@@ -96,18 +97,18 @@ def _init(cfg: Config, mode: Any, run_id: str | None) -> wandb.Run:
     )
 
 
-def find_project(given: str | None) -> str:
-    """The project that was given, else that of WANDB_PROJECT."""
-    return given or os.environ.get("WANDB_PROJECT") or WANDB_PROJECT
+def find_project(project: str | None) -> str:
+    """The project of ``logger.project``, else that of WANDB_PROJECT."""
+    return project or os.environ.get("WANDB_PROJECT") or WANDB_PROJECT
 
 
 def log_result(run: wandb.Run, result: Mapping[str, Any], folder: Path) -> None:
     """Log a finished job's skill, fields and picture; where one cannot be logged, warn."""
-    for what, step in (("skill", log_skill), ("fields", log_fields)):
+    for name, step in (("skill", log_skill), ("fields", log_fields)):
         try:
             step(run, result, folder)
         except Exception as problem:  # the job is done
-            log.warning("W&B: cannot log the %s: %s", what, first_line(problem))
+            log.warning("W&B: cannot log the %s: %s", name, first_line(problem))
 
 
 def log_skill(run: wandb.Run, result: Mapping[str, Any], folder: Path) -> None:
@@ -124,7 +125,7 @@ def log_skill(run: wandb.Run, result: Mapping[str, Any], folder: Path) -> None:
 def log_fields(run: wandb.Run, result: Mapping[str, Any], folder: Path) -> None:
     """Show the fields of the result in the run's summary, and its picture."""
     # A run that goes on may have the error of a job that failed.
-    run.summary.update({"error": None, **results.flatten(result)})
+    run.summary.update({"error": None} | results.flatten(result))
     if result["data_is_sample"]:
         run.tags = (*(run.tags or ()), "stand-in")
     run.log({"keep": wandb.Image(str(folder / results.PICTURE))})

@@ -32,7 +32,8 @@ def label_text(value: Any) -> str:
     if not isinstance(value, str | Real | date):
         raise ValueError(f"label {shown(value)} is not a text")
     text = str(value).strip()
-    if whole := _WHOLE.fullmatch(text):
+    whole = _WHOLE.fullmatch(text)
+    if whole:
         return whole[1]
     return text.lower() if isinstance(value, bool) else text
 
@@ -53,11 +54,16 @@ def with_indices(names: Sequence[str]) -> bool:
 
     In "1 star" to "5 stars" a 1 is hardly the second class. LABEL_0, LABEL_1, ... are in order.
     """
-    counts = [re.findall(r"\d+", name) for name in names]
-    is_counted = all(len(each) == 1 for each in counts)
-    if is_counted and [int(number) for (number,) in counts] != [*range(len(names))]:
+    if any(map(NUMBER.fullmatch, names)):
         return False
-    return not any(map(NUMBER.fullmatch, names))
+    # Numbers within the names are no indices, unless they count from 0.
+    numbers = []
+    for name in names:
+        runs = re.findall(r"\d+", name)
+        if len(runs) != 1:
+            return True
+        numbers.append(int(runs[0]))
+    return numbers == list(range(len(names)))
 
 
 def find_slips(label: str, names: Iterable[str]) -> list[str]:
@@ -91,6 +97,7 @@ class LabelIndex:
 
     def __init__(self, names: Sequence[str]) -> None:
         words = [label_text(name).casefold() for name in names]
+        # Two names that differ only in case are known by their exact spelling alone.
         self.folded = {word: i for i, word in enumerate(words) if words.count(word) == 1}
         self.exact = {name: i for i, name in enumerate(names)}
         if with_indices(names):
@@ -103,12 +110,12 @@ class LabelIndex:
     def read(self, value: Any, column: str) -> int:
         """The index of a cell's class. Raises ValueError where it has none."""
         text = label_text(value)
-        found = self.find(text)
-        if found is None:
-            given = f"label {shown(value)}" if text else "empty label"
+        index = self.find(text)
+        if index is None:
+            label = f"label {shown(value)}" if text else "empty label"
             near = find_slips(text.casefold(), self.folded) if text else []
-            raise ValueError(f"{given} in column {column!r}{did_you_mean(text.casefold(), near)}")
-        return found
+            raise ValueError(f"{label} in column {column!r}{did_you_mean(text.casefold(), near)}")
+        return index
 
 
 def split_labels(value: Any, index: LabelIndex | None = None) -> list[Any]:
@@ -126,6 +133,6 @@ def split_labels(value: Any, index: LabelIndex | None = None) -> list[Any]:
     text = label_text(value)
     if index and index.find(text) is not None:
         return [text]
-    joint = next((each for each in JOINTS if each in text), JOINTS[0])
+    joint = next((joint for joint in JOINTS if joint in text), JOINTS[0])
     names = [part.strip(_EDGES) for part in text.split(joint)]
     return [name for name in names if name]

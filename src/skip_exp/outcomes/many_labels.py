@@ -42,9 +42,10 @@ class ManyLabels:
         index = LabelIndex(names)
 
         def read(cells: Mapping[str, Any]) -> Label:
-            given = split_labels(cells[column], index)
-            found = {index.read(each, column) for each in given}
-            return tuple(int(i in found) for i in range(len(names)))
+            flags = [0] * len(names)
+            for label in split_labels(cells[column], index):
+                flags[index.read(label, column)] = 1
+            return tuple(flags)
 
         def read_flags(cells: Mapping[str, Any]) -> Label:
             flags = []
@@ -61,7 +62,7 @@ class ManyLabels:
         return split_labels(cell)
 
     def choose_metrics(self, labels: Sequence[Label]) -> list[str]:
-        return [*self.metrics]
+        return list(self.metrics)
 
     def loss(self, logits: "Tensor", labels: "Tensor", smoothing: float = 0.0) -> "Tensor":
         """The sum over texts and labels of the binary cross-entropy."""
@@ -92,8 +93,8 @@ class ManyLabels:
     ) -> dict[str, Any]:
         """``{"labels": names}``, those above the threshold, the likeliest first."""
         assert threshold is not None
-        ranked = sorted(zip(row, names, strict=True), key=lambda each: each[0], reverse=True)
-        return {"labels": [name for probability, name in ranked if probability > threshold]}
+        ranked = sorted(range(len(names)), key=lambda i: row[i], reverse=True)
+        return {"labels": [names[i] for i in ranked if row[i] > threshold]}
 
     def score(
         self, metrics: Sequence[str], logits: Floats, labels: Labels, bound: float | None = None
@@ -108,15 +109,17 @@ class ManyLabels:
         from sklearn.metrics import average_precision_score, f1_score  # takes a second
 
         logits = np.nan_to_num(logits)  # of a probability that rounds to 1, inf, which it refuses
-        given = logits > (self.find_bound(logits, labels) if bound is None else bound)
-        of_labels = [
-            average_precision_score(labels[:, i], logits[:, i])
-            for i in np.flatnonzero(labels.any(0))
-        ]
+        if bound is None:
+            bound = self.find_bound(logits, labels)
+        answers = logits > bound
+        # Without a row that has the label, a precision is not defined.
+        precisions = []
+        for i in np.flatnonzero(labels.any(0)):
+            precisions.append(average_precision_score(labels[:, i], logits[:, i]))
         scores = {
-            "f1_micro": f1_score(labels, given, average="micro", zero_division=0),
-            "f1_macro": f1_score(labels, given, average="macro", zero_division=0),
-            "average_precision": np.mean(of_labels or [0.0]),
+            "f1_micro": f1_score(labels, answers, average="micro", zero_division=0),
+            "f1_macro": f1_score(labels, answers, average="macro", zero_division=0),
+            "average_precision": np.mean(precisions or [0.0]),
         }
         return {name: float(scores[name]) for name in metrics}
 
@@ -146,26 +149,25 @@ class ManyLabels:
             return 0.0
         from sklearn.metrics import precision_recall_curve  # takes a second
 
-        precision, recall, at = precision_recall_curve(labels.ravel(), logits.ravel())
+        precision, recall, bounds = precision_recall_curve(labels.ravel(), logits.ravel())
         f1 = 2 * precision * recall / np.maximum(precision + recall, 1e-12)
-        best = int(f1[:-1].argmax())
-        return float(at[max(best - 1, 0)] + at[best]) / 2
+        best = int(f1[:-1].argmax())  # the last value has no bound: no label is given
+        return float(bounds[max(best - 1, 0)] + bounds[best]) / 2
 
     def name(self, label: Sequence[int], names: Sequence[str]) -> str:
-        given = [name for name, has in zip(names, label, strict=True) if has]
-        return JOINTS[0].join(given)
+        return JOINTS[0].join(name for name, has in zip(names, label, strict=True) if has)
 
-    def rate_mistakes(self, probabilities: Floats, given: Labels, labels: Labels) -> Floats:
+    def rate_mistakes(self, probabilities: Floats, answers: Labels, labels: Labels) -> Floats:
         """The probability of the most confident wrong yes or no; -1 where all are right."""
-        certainty = np.where(given == 1, probabilities, 1 - probabilities)
-        return np.where(given == labels, -1, certainty).max(1)
+        certainty = np.where(answers == 1, probabilities, 1 - probabilities)
+        return np.where(answers == labels, -1, certainty).max(1)
 
     def tabulate(
         self, labels: Sequence[Label], probabilities: Floats, threshold: float | None
     ) -> dict[str, list[Any]]:
         indices = [str(i) for i in range(probabilities.shape[1])]
-        given = self.give(probabilities, threshold).tolist()
+        answers = self.give(probabilities, threshold).tolist()
         return {
             "label": [self.name(row, indices) for row in labels],
-            "predicted": [self.name(row, indices) for row in given],
+            "predicted": [self.name(row, indices) for row in answers],
         }

@@ -138,8 +138,8 @@ class OneLabel:
         Args:
             bound: has no meaning here.
         """
-        answers, classes = logits.argmax(1), logits.shape[1]
-        return {name: score(name, answers, labels, classes) for name in metrics}
+        answers = logits.argmax(1)
+        return {name: score(name, answers, labels, logits.shape[1]) for name in metrics}
 
     def always(self, labels: Labels, classes: int) -> Floats:
         """Logits that answer every row by the most frequent of the labels [rows, classes]."""
@@ -159,16 +159,16 @@ class OneLabel:
         """The label as a cell has it."""
         return names[label]
 
-    def rate_mistakes(self, probabilities: Floats, given: Labels, labels: Labels) -> Floats:
+    def rate_mistakes(self, probabilities: Floats, answers: Labels, labels: Labels) -> Floats:
         """The probability of every wrong answer [rows]; -1 where it is right."""
-        return np.where(given == labels, -1, probabilities.max(1))
+        return np.where(answers == labels, -1, probabilities.max(1))
 
     def tabulate(
         self, labels: Sequence[int], probabilities: Floats, threshold: float | None
     ) -> dict[str, list[Any]]:
         """The columns of a file of predictions, labels as their indices."""
         return {
-            "label": [*labels],
+            "label": list(labels),
             "predicted": probabilities.argmax(1).tolist(),
             "probability": probabilities.max(1).tolist(),
         }

@@ -1,6 +1,7 @@
 """The kinds of labels, and the temperature that makes the probabilities of any kind honest."""
 
 import math
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from skip_exp.outcomes.many_labels import ManyLabels
@@ -12,8 +13,9 @@ if TYPE_CHECKING:
 
 Outcome = OneLabel | ManyLabels
 OUTCOMES: dict[str, Outcome] = {"one_label": OneLabel(), "many_labels": ManyLabels()}  # `task.kind`
-METRICS = tuple(dict.fromkeys(name for each in OUTCOMES.values() for name in each.metrics))
-COLDEST, HOTTEST = 0.05, 20.0
+METRICS = tuple(dict.fromkeys(chain.from_iterable(kind.metrics for kind in OUTCOMES.values())))
+COLDEST = 0.05
+HOTTEST = 20.0
 
 
 def fit_temperature(outcome: Outcome, logits: "Tensor", labels: "Tensor") -> float:
@@ -44,5 +46,5 @@ def fit_temperature(outcome: Outcome, logits: "Tensor", labels: "Tensor") -> flo
         return outcome.loss(softened, labels, smoothing=1 / (rows + 1)).item() / rows
 
     bounds = math.log(COLDEST), math.log(HOTTEST)
-    found = minimize_scalar(loss, bounds=bounds, method="bounded")
-    return round(math.exp(found.x), 4)
+    optimum = minimize_scalar(loss, bounds=bounds, method="bounded")
+    return round(math.exp(optimum.x), 4)

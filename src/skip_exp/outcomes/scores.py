@@ -45,6 +45,7 @@ def score(
         rows = are.sum()
         spread = (rows**2 - said @ said) * (rows**2 - are @ are)
         return float((right.sum() * rows - said @ are) / np.sqrt(spread)) if spread > 0 else 0.0
+    # F1 of a class: twice its hits over the rows that have it or are said to.
     either = said + are
     of_class = 2 * right / np.where(either > 0, either, 1)
     if metric == "f1":
@@ -59,13 +60,15 @@ def resample(
 
     Differences of two models' scores are paired: both answer the same rows.
     """
-    generator, rows = np.random.default_rng(seed), len(true)
-    found = np.empty((len(predictions), DRAWS))
+    generator = np.random.default_rng(seed)
+    rows = len(true)
+    scores = np.empty((len(predictions), DRAWS))
     for draw in range(DRAWS):
+        # Counting rows is faster than copying them, and one draw serves all models.
         weights = np.bincount(generator.integers(0, rows, rows), minlength=rows).astype(float)
         for model, predicted in enumerate(predictions):
-            found[model, draw] = score(metric, predicted, true, classes, weights)
-    return found
+            scores[model, draw] = score(metric, predicted, true, classes, weights)
+    return scores
 
 
 def interval(draws: NDArray[np.float64], level: float = LEVEL) -> tuple[float, float]:

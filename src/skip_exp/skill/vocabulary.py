@@ -47,7 +47,7 @@ def vocabulary_texts(
     try:
         return [example_texts(about, each, n) for n, each in enumerate(examples, 1)], file.name
     except ExampleError as error:
-        raise SkipError(f"line {error.number} of {where}: {error.why}") from error
+        raise SkipError(f"line {error.number} of {where}: {error.reason}") from error
 
 
 def cut_vocabulary(

@@ -55,7 +55,7 @@ def pause_collection() -> Iterator[None]:
             gc.enable()
 
 
-def bar(total: int | None, what: str, items: Iterable[Any] | None = None) -> Any:
+def bar(total: int | None, title: str, items: Iterable[Any] | None = None) -> Any:
     """A bar of ``total`` steps, which iterates ``items`` or has ``update()`` and ``close()``.
 
     Closed, it leaves no trace.
@@ -65,7 +65,7 @@ def bar(total: int | None, what: str, items: Iterable[Any] | None = None) -> Any
     return tqdm(
         items,
         total=total,
-        desc=what,
+        desc=title,
         bar_format=LOOK,
         delay=AFTER,
         leave=False,

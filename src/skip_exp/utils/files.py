@@ -30,11 +30,11 @@ def replace(path: Path, content: bytes) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def save(path: Path, content: bytes, what: str = "") -> None:
+def save(path: Path, content: bytes, setting: str = "") -> None:
     """Write ``path`` whole, in a folder that may be new.
 
     Args:
-        what: the key and value that gave the place, for the message.
+        setting: the key and value that gave the place, for the message.
 
     Raises:
         SkipError: it cannot be written.
@@ -43,7 +43,7 @@ def save(path: Path, content: bytes, what: str = "") -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         replace(path, content)
     except OSError as error:
-        raise SkipError(f"{what or path}: cannot be written: {error.strerror}") from error
+        raise SkipError(f"{setting or path}: cannot be written: {error.strerror}") from error
 
 
 @contextmanager
@@ -92,15 +92,16 @@ def stamp(*paths: Path) -> Stamp:
 
     Missing and unreadable files are left out; their reader reports them.
     """
-    found: list[tuple[str, int, int]] = []
+    stamps: list[tuple[str, int, int]] = []
     for path in paths:
         try:
             inside = sorted(path.iterdir()) if path.is_dir() else [path]
-            stats = [(str(file), file.stat()) for file in inside if file.is_file()]
+            stats = {file: file.stat() for file in inside if file.is_file()}
         except OSError:
             continue
-        found += [(name, about.st_size, about.st_mtime_ns) for name, about in stats]
-    return tuple(found)
+        for file, status in stats.items():
+            stamps.append((str(file), status.st_size, status.st_mtime_ns))
+    return tuple(stamps)
 
 
 def machine_lock(name: str) -> FileLock:
@@ -116,27 +117,28 @@ def machine_lock(name: str) -> FileLock:
 
 
 @contextmanager
-def hold_machine(name: str, what: str) -> Iterator[None]:
+def hold_machine(name: str, action: str) -> Iterator[None]:
     """Hold a :func:`machine_lock` within the block. Without one, a warning says so.
 
     Args:
-        what: this process and others do, as in :func:`acquire`.
+        action: of this process and others, as in :func:`acquire`.
     """
+    # A stack, because the block must run without the lock, too, and its errors pass through.
     with ExitStack() as held:
         try:
             lock = machine_lock(name)
-            acquire(lock, what)
+            acquire(lock, action)
             held.callback(lock.release)
         except (OSError, RuntimeError) as error:
             log.warning("no lock for %s: %s; two at once disturb each other", name, error)
         yield
 
 
-def acquire(lock: FileLock, what: str) -> None:
+def acquire(lock: FileLock, action: str) -> None:
     """Take ``lock``; a log line says so where another process holds it.
 
     Args:
-        what: the other process does, e.g. ``runs the same job``.
+        action: of the other process, e.g. ``runs the same job``.
 
     Raises:
         OSError: the lock's file cannot be written.
@@ -144,5 +146,5 @@ def acquire(lock: FileLock, what: str) -> None:
     try:
         lock.acquire(blocking=False)
     except Timeout:
-        log.info("waiting for another process, which %s (%s)", what, lock.lock_file)
+        log.info("waiting for another process, which %s (%s)", action, lock.lock_file)
         lock.acquire()

@@ -13,14 +13,16 @@ import psutil
 BUSY = 0.25  # cores that other processes may take from a measurement before it is contended
 # What tells processors apart that have one name, as guests of a cloud do: lines of /proc/cpuinfo.
 CPU_LINES = (
-    *("cpu family", "model", "stepping", "flags"),
-    *("CPU implementer", "CPU part", "CPU variant", "Features"),  # of an ARM
-)
+    "cpu family", "model", "stepping", "flags",
+    "CPU implementer", "CPU part", "CPU variant", "Features",  # of an ARM
+)  # fmt: skip
 IDLE = ("idle", "iowait", "guest", "guest_nice")  # a guest's counts as user and nice, too
 # Arguments of glibc's mallopt: what may stay free at the end of the heap, and from which size on a
 # block is the system's own. Larger values are refused.
-TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3
-KEPT_FREE, LARGEST = 2**31 - 1, 32 * 2**20  # bytes
+TRIM_THRESHOLD = -1
+MMAP_THRESHOLD = -3
+KEPT_FREE = 2**31 - 1  # bytes
+LARGEST = 32 * 2**20
 MALLOC_VARIABLES = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "GLIBC_TUNABLES")
 
 
@@ -72,8 +74,8 @@ def multiplies_bf16() -> bool:
 
 def processor_lines() -> list[str]:
     """What tells this processor from others of its name."""
-    told = _cpuinfo()
-    return [told.get(kind, "") for kind in CPU_LINES]
+    info = _cpuinfo()
+    return [info.get(name, "") for name in CPU_LINES]
 
 
 def _cpuinfo() -> dict[str, str]:
@@ -82,8 +84,11 @@ def _cpuinfo() -> dict[str, str]:
         first = Path("/proc/cpuinfo").read_text().partition("\n\n")[0]
     except OSError:
         return {}
-    lines = (line.partition(":") for line in first.splitlines())
-    return {name.strip(): value.strip() for name, _, value in lines}
+    info: dict[str, str] = {}
+    for line in first.splitlines():
+        name, _, value = line.partition(":")
+        info[name.strip()] = value.strip()
+    return info
 
 
 class Load:
@@ -91,26 +96,26 @@ class Load:
 
     def __init__(self) -> None:
         self.start = time.perf_counter()
-        self.busy, self.own = self._seconds()
+        self.busy, self.used = self._seconds()
 
     @staticmethod
     def _seconds() -> tuple[float, float]:
         """CPU seconds of all processes, and of this one with the commands it waited for."""
-        every = psutil.cpu_times(percpu=True)
-        ours = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else {len(every)}
-        if max(ours) < len(every):  # else these may be ours alone, as in some containers
-            every = [every[core] for core in ours]
+        times = psutil.cpu_times(percpu=True)
+        ours = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else {len(times)}
+        if max(ours) < len(times):  # else these may be ours alone, as in some containers
+            times = [times[core] for core in ours]
         busy = 0.0
-        for core in every:
-            for name, seconds in core._asdict().items():
+        for times_of_core in times:
+            for name, seconds in times_of_core._asdict().items():
                 if name not in IDLE:
                     busy += seconds
         return busy, sum(os.times()[:4])
 
     def others(self) -> float:
         """Cores in use by other processes, on average."""
-        busy, own = self._seconds()
-        others = (busy - self.busy) - (own - self.own)
+        busy, used = self._seconds()
+        others = (busy - self.busy) - (used - self.used)
         return max(0.0, others) / (time.perf_counter() - self.start)
 
 

@@ -33,8 +33,8 @@ class Clock:
     def __call__(self, phase: str) -> Iterator[None]:
         """Measure one phase."""
         if phase in self.announced:
-            place = f"{self.announced.index(phase) + 1}/{len(self.announced)}"
-            log.info("[%s] %s", place, phase)
+            number = self.announced.index(phase) + 1
+            log.info("[%d/%d] %s", number, len(self.announced), phase)
         start = time.perf_counter()
         yield
         self.phases[phase] = time.perf_counter() - start
