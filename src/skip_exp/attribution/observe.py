@@ -128,7 +128,7 @@ def token_mask(model: SoftPromptModel, tap: Tap, attention_mask: Tensor) -> Tens
     """Boolean mask of a tap's real positions: [B, T], or [R, T] in a decoder; None: all."""
     if tap.reads_encoder:
         return model.encoder_mask(attention_mask).bool()
-    return model.readout.decoded(attention_mask)
+    return model.readout.mask_decoder(attention_mask)
 
 
 def logits(model: SoftPromptModel, batch: Batch) -> Tensor:

@@ -85,6 +85,7 @@ def _inputs_and_gradients(
         taps[f"{i}.out"] = Tap(linear, before=False)
     with torch.enable_grad(), observe(model, taps) as activations:
         reached = goal(logits(model, batch), batch["labels"]).sum()
+        # A linear that was cut away passes nothing on.
         used: list[int] = []
         outputs: list[Tensor] = []
         for i in range(len(linears)):

@@ -58,6 +58,7 @@ def build_model(config: SkipConfig) -> SoftPromptModel:
     needs = readout_class.needs
     backbone = family.loaders[needs].from_config(uncut, **family.loader_options(needs))
     family.prepare(backbone)
+    # The library loads the weights into the model as it was cut: first built whole, then narrowed.
     model = SoftPromptModel(
         backbone,
         family,

@@ -43,7 +43,7 @@ class Encoded:
         """0/1 mask of the text [B, T]."""
         return self.mask[:, self.virtual :]
 
-    def pooled(self, how: str, dtype: torch.dtype) -> Tensor:
+    def pool(self, how: str, dtype: torch.dtype) -> Tensor:
         """The text's first hidden state (``cls``) or the mean of all, in ``dtype``: [B, H]."""
         hidden = self.text.to(dtype)
         if how == "cls":
@@ -81,7 +81,7 @@ class Readout(nn.Module):
         """Add this readout's tokens to token ids [B, T], giving [B, T + added]."""
         return input_ids
 
-    def decoded(self, attention_mask: Tensor) -> Tensor | None:
+    def mask_decoder(self, attention_mask: Tensor) -> Tensor | None:
         """Boolean mask [R, T] of a decoder's real positions; None: all are real.
 
         R is the number of texts, or texts x labels with the labels of a text in a row.
@@ -115,7 +115,7 @@ class HeadReadout(Readout):
 
     def logits(self, model: HFModel, family: Family, encoded: Encoded) -> Tensor:
         with keep_fp32(encoded.hidden):
-            return self.linear(encoded.pooled(self.pooling, self.linear.weight.dtype))
+            return self.linear(encoded.pool(self.pooling, self.linear.weight.dtype))
 
 
 class MlmReadout(Readout):
@@ -179,7 +179,7 @@ class Seq2SeqReadout(Readout):
         rows = zip(self.targets.tolist(), self.real.sum(1).tolist(), strict=True)
         return [ids[:count] for ids, count in rows]
 
-    def decoded(self, attention_mask: Tensor) -> Tensor | None:
+    def mask_decoder(self, attention_mask: Tensor) -> Tensor | None:
         if self.real.shape[1] == 1:
             return None
         return self.real.repeat(len(attention_mask), 1)
@@ -235,7 +235,7 @@ class ClassifierReadout(Readout):
             dense, family.between(model), out, getattr(model.config, "classifier_pooling", "cls")
         )
 
-    def decoded(self, attention_mask: Tensor) -> Tensor | None:
+    def mask_decoder(self, attention_mask: Tensor) -> Tensor | None:
         return attention_mask.bool()
 
     def logits(self, model: HFModel, family: Family, encoded: Encoded) -> Tensor:
@@ -243,7 +243,7 @@ class ClassifierReadout(Readout):
         if model.config.is_encoder_decoder:
             state = self._last(model, family, encoded).to(dtype)
         else:
-            state = encoded.pooled(self.pooling, dtype)
+            state = encoded.pool(self.pooling, dtype)
         with keep_fp32(state):
             return self.out(self.between(self.dense(state)))
 

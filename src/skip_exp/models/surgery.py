@@ -127,6 +127,7 @@ def narrow(model: SoftPromptModel, keep: Keep, layers: int | None = None) -> Non
             narrow_out(linear, units)
         narrow_in(block.output, units)
     model.prompt.cut(keep)
+    # Layers whose site is empty have matrices of no size left.
     empty: dict[nn.Module, nn.Module] = {}
     for block in model.blocks():
         for linear in block.linears():

@@ -36,7 +36,7 @@ class UpdatedLinear(nn.Linear):
         self.bias = linear.bias
         self.register_buffer("base", self.weight.detach(), persistent=False)
 
-    def updated(self, base: Tensor) -> Tensor:
+    def update(self, base: Tensor) -> Tensor:
         """The weight ``base`` with the current update."""
         raise NotImplementedError
 
@@ -49,7 +49,7 @@ class UpdatedLinear(nn.Linear):
     def merge(self) -> None:
         """Put the current update into a weight that this layer owns."""
         base = self.weight.detach() if self.base is None else self.base
-        self.weight = nn.Parameter(self.updated(base), requires_grad=False)
+        self.weight = nn.Parameter(self.update(base), requires_grad=False)
         self.base = base
 
     def plain(self) -> nn.Linear:
@@ -78,7 +78,7 @@ class LowRankLinear(UpdatedLinear):
             return out
         return out + F.linear(F.linear(input, self.lora_A), self.lora_B)
 
-    def updated(self, base: Tensor) -> Tensor:
+    def update(self, base: Tensor) -> Tensor:
         return base + self.lora_B.detach() @ self.lora_A.detach()
 
 
@@ -101,7 +101,7 @@ class GatedLinear(UpdatedLinear):
     def forward(self, input: Tensor) -> Tensor:
         return super().forward(input * self.gate if self.base is None else input)
 
-    def updated(self, base: Tensor) -> Tensor:
+    def update(self, base: Tensor) -> Tensor:
         return base * self.gate.detach()
 
 

@@ -210,6 +210,7 @@ def find_start(cfg: Config, backbone: Backbone) -> Start | None:
         return None
     about, tensors = read_skill(folder)
     keep, state, _ = split(tensors)
+    # A task's skill is a default, which not every job fits; one that a user names must fit.
     problem = _find_problem(cfg, backbone, about, keep)
     if problem and is_optional:
         log.info("tune: a new start: the skill %s %s", name, problem)
@@ -218,6 +219,7 @@ def find_start(cfg: Config, backbone: Backbone) -> Start | None:
         raise ConfigError("tune.start", name, problem)
     if cfg.tune.epochs:  # the readout is that of the skill's own labels
         state = {key: x for key, x in state.items() if not key.startswith("readout.")}
+    # A skill that has seen a task's validation rows would leak them.
     origin = about.start or _name_origin(name, cfg.backbone.name, about)
     if cfg.task.name in SEEN.get(origin, ()):
         raise ConfigError(

@@ -134,6 +134,7 @@ def finish(
         is_lasting: False where a contended timing had a part in it.
     """
     results.check_folder(job.output, job.key)  # before its files are replaced
+    # Ranges come from train rows alone: 8 bits must not see what they are scored on.
     record = skill_record(job, final, result)
     ranges = measure_ranges(final.eval(), job.data.train, job.data.tokenizer.pad_token_id)
     save_skill(job.output / "skill", final, keep, record, ranges)

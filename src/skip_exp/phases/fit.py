@@ -78,8 +78,9 @@ def fit_dense(
 
     Args:
         unfinished: see :func:`fit`.
-        precision: that of the trainer. It is an argument because all of these are in the key.
+        precision: that of ``trainer``. The key holds all keywords, and of the trainer only this.
     """
+    # On a GPU the model is moved there: then it must not share weights with later jobs.
     on_cpu = trainers.root_device(trainer).type == "cpu"
     model = build_model(
         data, backbone, pooling, prompt, settings, start, seed, shares_backbone=on_cpu
@@ -117,7 +118,7 @@ def retune(
         start_readout(job.trainer, model, job.data, job.backbone.path, "retune")
     epochs = plan_epochs(job, dense.value, pruned)
     if settings.distill:
-        # The teacher's logits do not depend on the ratio: its jobs share them.
+        # The dense model's logits do not depend on the ratio: jobs of all ratios share them.
         answered = job.cache.stage(
             ask_teacher,
             job.trainer,

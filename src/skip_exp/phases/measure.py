@@ -32,8 +32,9 @@ def test(
     job: Job, dense: Keyed[SoftPromptModel], pruned: SoftPromptModel, final: SoftPromptModel
 ) -> dict[str, Entry]:
     """Scores of the three models, in fp32; without re-tuning pruned and final are the same."""
+    # The dense model is the same for all ratios, so its scores are cached; the others are not.
     data = job.dense_arguments["data"]
-    entry = job.cache.stage(score_model, job.trainer, model=dense, data=data)  # for all ratios
+    entry = job.cache.stage(score_model, job.trainer, model=dense, data=data)
     _log("dense", entry.values, " (from the cache)" if entry.hit else "")
     cut = score_model(job.trainer, model=pruned, data=job.data)
     _log("pruned", cut.values)

@@ -37,6 +37,7 @@ def prepare(cfg: Config) -> Job:
     """
     needed = cfg.backbone
     backbone = load_backbone(needed.name, needed.path, needed.family, needed.readout)
+    # The rows come last, because encoding them takes longest.
     check_backbone(cfg, backbone)
     start = find_start(cfg, backbone)
     trainer = usable(cfg.trainer)
@@ -161,6 +162,7 @@ def method_of(settings: AttributionConfig, seed: int) -> Keyed[Method]:
     if not callable(method):
         raise ConfigError("attribution._target_", target, "must be a function (model, batches)")
     parameters = inspect.signature(method).parameters
+    # Else a misspelt option would be refused only after tuning.
     takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
     for name, value in settings.options.items():
         if name not in parameters and not takes_any:

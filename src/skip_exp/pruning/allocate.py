@@ -90,7 +90,7 @@ def check(
 
     A ``ratio`` that is None is not known yet.
     """
-    order_of(allocation)
+    order_of(allocation)  # raises where there is none
     if layers is not None:
         depth = min(Counter(s.name.stack for s in sizes if s.name.part == "ffn").values())
         if layers > depth:

@@ -165,6 +165,7 @@ def read_job_rows(about: SkillRecord, folder: Path | None) -> Rows:
         sep=data.get("sep"),
         encoding=data.get("encoding", "utf-8"),
     )
+    # The seed decides which rows are set apart, so the splits are those of the job.
     rows = load_rows(to_object(task, TaskConfig), options, config.get("seed", 1))
     if result.get("data_hash") not in (None, rows.read):
         raise SkipError(f"the rows of {rows.source} have changed since the job read them")
@@ -182,6 +183,7 @@ def rebuild(
 
     Raises SkipError.
     """
+    # A checksum says that nothing has changed, not that the indices fit this backbone.
     backbone = _find_backbone(folder, about, backbone_path)
     whole = uncut_model(about, backbone)
     sizes = site_sizes(shapes_of(whole))
@@ -189,6 +191,7 @@ def rebuild(
         neurons = range(sizes.get(Site(site), 0))
         if indices.tolist() != sorted(set(indices.tolist()) & set(neurons)):
             raise SkipError(f"{folder}: {KEEP}{site}: must be rising indices of its neurons")
+    # The updates that training made must be there to be loaded, and to be merged after it.
     model = cut(whole, keep)
     train_only(model, about.train, about.rank or 0)
     trained = skill_parameters(model)

@@ -215,6 +215,7 @@ class Skill(Classifier):
         # It imports torch.onnx: not for serving.
         from skip_exp.skill.export.onnx.write import check_rounding, write_onnx
 
+        # What others get names no local folder, and truncates and pads as the skill does.
         about = self.about.to_share()
         tokenizer = copy.deepcopy(self.tokenizer)  # skills of one backbone share theirs
         tokenizer.model_max_length = about.max_length  # what pipelines truncate to

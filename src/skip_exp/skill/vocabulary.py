@@ -131,7 +131,7 @@ def _cut_rows(backbone: HFModel, old_ids: Tensor, new_ids: Tensor) -> None:
     for part in (backbone.get_input_embeddings(), backbone.get_output_embeddings()):
         if part is not None:
             embeddings.update(map(id, part.parameters()))
-    cut: dict[int, nn.Parameter] = {}
+    cut: dict[int, nn.Parameter] = {}  # a weight that two modules share is cut once
     for module in backbone.modules():
         for name, parameter in list(module.named_parameters(recurse=False)):
             if id(parameter) not in embeddings:

@@ -83,6 +83,7 @@ def fit(
     if unfinished:
         callbacks.append(Checkpoint(unfinished))
     trainer = fit_trainer(tuner, settings, metric, loggers, callbacks)
+    # Here, not in the caller: what came before may have drawn, or have been cached and not drawn.
     L.seed_everything(seed, verbose=False)
     try:
         checkpoint = find_checkpoint(unfinished, tuner)

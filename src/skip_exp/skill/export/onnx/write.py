@@ -86,7 +86,7 @@ def write_onnx(
     Raises:
         SkipError: a package is missing, or in fp32 the answers differ from PyTorch's.
     """
-    check_packages("onnx", "onnxruntime", "onnxscript")
+    check_packages("onnx", "onnxruntime", "onnxscript")  # before a trace, which takes long
     path = folder / ONNX
     checked = tokenize(tokenizer, examples_of(about, CHECKED), about.max_length)[0]
     pad_id = tokenizer.pad_token_id
