@@ -140,9 +140,9 @@ def test_the_teacher_is_the_dense_model_once(job: Make, monkeypatch: pytest.Monk
     first = pipeline.run(job(*given))
     asked = prepare(job(*given, "prune.ratio=0.3"))
     dense, _ = tune(asked)
-    texts, train = asked.taught.value, len(asked.data.train)
+    texts, train = asked.student_rows.value, len(asked.data.train)
     assert len(texts) == 2 * train
-    arguments = {"dense": dense, "data": asked.dense_arguments["data"], "texts": asked.taught}
+    arguments = {"dense": dense, "data": asked.dense_arguments["data"], "texts": asked.student_rows}
     monkeypatch.setattr(fit, "ask", lambda *_: pytest.fail("answered again"))
     teacher = asked.cache.stage(fit.ask_teacher, asked.trainer, **arguments).tensors["logits"]
     assert teacher.shape == (2 * train, 2)

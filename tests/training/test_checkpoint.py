@@ -68,7 +68,7 @@ def run(
     train_only(model, settings.train, 2, 1)
     rows = TextDataModule(job.data, settings.batch, 1)
     if distill:
-        texts = job.taught.value
+        texts = job.student_rows.value
         teacher = torch.randn(len(texts), 2, generator=torch.Generator().manual_seed(1))
         rows = TextDataModule(job.data, 32, 1, teacher=teacher, rows=texts, versions=3)
     log = CSVLogger(folder, name=None, version="csv")

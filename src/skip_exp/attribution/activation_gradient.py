@@ -56,12 +56,15 @@ def scores(
     Returns:
         Scores by site, fp32 on the CPU: ``<block>.ffn`` [units], ``<block>.heads`` [heads].
     """
-    taps_by_name, totals, texts = taps(model, at), Totals(model), 0
+    taps_by_name = taps(model, at)
+    totals = Totals(model)
+    texts = 0
     for batch in batches:
         count = len(batch["labels"])
-        found = products(model, batch, taps_by_name, target, temperature)
-        for name, product in found.items():
-            mask = token_mask(model, taps_by_name[name], batch["attention_mask"])
-            totals.add_positions(taps_by_name[name], product, count, mask, tokens, sign)
+        products_by_name = products(model, batch, taps_by_name, target, temperature)
+        for name, product in products_by_name.items():
+            tap = taps_by_name[name]
+            mask = token_mask(model, tap, batch["attention_mask"])
+            totals.add_positions(tap, product, count, mask, tokens, sign)
         texts += count
     return totals.means(texts)

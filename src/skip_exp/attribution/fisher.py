@@ -29,11 +29,13 @@ def scores(
     Arguments and result as in :func:`activation_gradient.scores`. Any ``target`` but the
     default takes the place of minus the loss.
     """
-    taps_by_name, totals, texts = taps(model), Totals(model), 0
+    taps_by_name = taps(model)
+    totals = Totals(model)
+    texts = 0
     for batch in batches:
         count = len(batch["labels"])
-        found = products(model, batch, taps_by_name, target, temperature)
-        for name, product in found.items():
+        products_by_name = products(model, batch, taps_by_name, target, temperature)
+        for name, product in products_by_name.items():
             masks = sum_rows(product.sum(1), count)  # the gradient of padding is zero
             tap = taps_by_name[name]
             totals.add(tap.sublayer.site, tap.by_neuron(masks).square())

@@ -53,7 +53,9 @@ def scores(
             of one batch.
     """
     goal = partial(true_label, target=target, temperature=temperature)
-    taps_by_name, totals, texts = taps(model), Totals(model), 0
+    taps_by_name = taps(model)
+    totals = Totals(model)
+    texts = 0
     for batch in batches:
         count = len(batch["labels"])
         at_once = max(1, micro_batch // count)
@@ -83,7 +85,8 @@ def _mean_gradient(
     points, weights = torch.tensor(nodes / 2, dtype=torch.float32).to(h.device)
     mean = torch.zeros_like(h, dtype=torch.float32)
     for a, w in zip(points.split(at_once), weights.split(at_once), strict=True):
-        rows = {name: x.repeat(len(a), *[1] * (x.dim() - 1)) for name, x in batch.items()}
+        # The steps of a pass are rows of one batch, each of all texts.
+        rows = {name: torch.cat([x] * len(a)) for name, x in batch.items()}
         scaled = torch.cat([h * one for one in a]).requires_grad_()
         with torch.enable_grad(), replace_activation(tap, scaled):
             (gradient,) = torch.autograd.grad(

@@ -24,6 +24,7 @@ def scores(model: SoftPromptModel, batches: Iterable[Batch], *, norm: int = 2) -
         bias = None if linear.bias is None else linear.bias.detach().float().abs() ** norm
         return per_neuron(linear.weight.detach().float().abs() ** norm, bias, is_output)
 
-    return {
-        block.name.site: (of_block(block, powers) ** (1 / norm)).cpu() for block in model.blocks()
-    }
+    relevance: Relevance = {}
+    for block in model.blocks():
+        relevance[block.name.site] = (of_block(block, powers) ** (1 / norm)).cpu()
+    return relevance

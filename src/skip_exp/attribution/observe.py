@@ -67,21 +67,24 @@ def taps(model: SoftPromptModel, at: str = "neurons") -> dict[str, Tap]:
     ``linears``: ``<ffn block>.up<i>``, the outputs of the up projections before the activation
     function; ``<attention block>.q``, ``.k`` and ``.v``, the outputs of these projections.
     """
-    found: dict[str, Tap] = {}
+    taps_by_name: dict[str, Tap] = {}
     for block in model.blocks():
-        n, attention = block.name, block.attention
+        name = block.name
+        attention = block.attention
         if attention is None:
             if at == "linears":
                 for i, up in enumerate(block.inner):
-                    found[f"{n}.up{i}"] = Tap(up, False, "up", n)
+                    taps_by_name[f"{name}.up{i}"] = Tap(up, False, "up", name)
             else:
-                found[n] = Tap(block.output, True, "units", n)
+                taps_by_name[name] = Tap(block.output, True, "units", name)
         elif at == "linears":
             for signal, linear in zip("qkv", block.inner, strict=True):
-                found[f"{n}.{signal}"] = Tap(linear, False, signal, n, attention.heads)
+                tap = Tap(linear, False, signal, name, attention.heads)
+                taps_by_name[f"{name}.{signal}"] = tap
         else:
-            found[f"{n}.context"] = Tap(block.output, True, "context", n, attention.heads)
-    return found
+            tap = Tap(block.output, True, "context", name, attention.heads)
+            taps_by_name[f"{name}.context"] = tap
+    return taps_by_name
 
 
 @contextmanager
@@ -125,7 +128,7 @@ def token_mask(model: SoftPromptModel, tap: Tap, attention_mask: Tensor) -> Tens
     """Boolean mask of a tap's real positions: [B, T], or [R, T] in a decoder; None: all."""
     if tap.reads_encoder:
         return model.encoder_mask(attention_mask).bool()
-    return model.readout.decoded(attention_mask)
+    return model.readout.mask_decoder(attention_mask)
 
 
 def logits(model: SoftPromptModel, batch: Batch) -> Tensor:
@@ -144,10 +147,10 @@ def products(
     with torch.enable_grad(), observe(model, taps_by_name) as activations:
         goal = true_label(logits(model, batch), batch["labels"], target, temperature)
         gradients = torch.autograd.grad(goal.sum(), list(activations.values()))
-    return {
-        name: h.detach().float() * g.float()
-        for (name, h), g in zip(activations.items(), gradients, strict=True)
-    }
+    products_by_name = {}
+    for name, gradient in zip(activations, gradients, strict=True):
+        products_by_name[name] = activations[name].detach().float() * gradient.float()
+    return products_by_name
 
 
 class Totals:
@@ -155,10 +158,9 @@ class Totals:
 
     def __init__(self, model: SoftPromptModel) -> None:
         # Double precision: the order and size of the batches must not matter.
-        self.sums: Relevance = {
-            site: torch.zeros(size, dtype=torch.float64)
-            for site, size in site_sizes(shapes_of(model)).items()
-        }
+        self.sums: Relevance = {}
+        for site, size in site_sizes(shapes_of(model)).items():
+            self.sums[site] = torch.zeros(size, dtype=torch.float64)
 
     def add(self, site: str, rows: Tensor) -> None:
         """Add ``rows`` [R, n] to the sums of a site."""
@@ -178,9 +180,12 @@ class Totals:
             sign: ``signed``, ``absolute`` (per position), or ``text`` (of the aggregate).
         """
         x = tap.by_neuron(values)
-        x = x.abs() if sign == "absolute" else x
-        of_texts = sum_rows(over_tokens(x, mask, tokens), texts)
-        self.add(tap.sublayer.site, of_texts.abs() if sign == "text" else of_texts)
+        if sign == "absolute":
+            x = x.abs()
+        text_scores = sum_rows(over_tokens(x, mask, tokens), texts)
+        if sign == "text":
+            text_scores = text_scores.abs()
+        self.add(tap.sublayer.site, text_scores)
 
     def means(self, texts: int) -> Relevance:
         """Divide by the number of texts; fp32 on the CPU."""

@@ -50,21 +50,25 @@ def scores(model: SoftPromptModel, batches: Iterable[Batch]) -> Relevance:
             "attribution: skill_neuron needs texts of two classes, but all scored texts are of "
             "one; raise attribution.samples"
         )
-    taps_by_name, totals = taps(model), Totals(model)
-    for name, above in _above_baseline(model, taps_by_name, batches, counts).items():
-        best, tap = _gain(above, counts).amax(0), taps_by_name[name]
+    taps_by_name = taps(model)
+    totals = Totals(model)
+    for name, above in _count_above(model, taps_by_name, batches, counts).items():
+        best = _compute_gain(above, counts).amax(0)
+        tap = taps_by_name[name]
         totals.add(tap.sublayer.site, tap.by_neuron(tap.view(best[None, None]))[0])
     return totals.means(1)
 
 
-def _gain(above: Tensor, counts: Tensor) -> Tensor:
+def _compute_gain(above: Tensor, counts: Tensor) -> Tensor:
     """Predictivity minus 1/2 [tokens, n], of texts above the baseline [classes, tokens, n]."""
-    size, total = counts[:, None, None], counts.sum()
-    own, rest = above / size.clamp(min=1), (above.sum(0) - above) / (total - size)
-    return (size / total * (own - rest).abs()).sum(0) / 2
+    size = counts[:, None, None]
+    total = counts.sum()
+    share = above / size.clamp(min=1)
+    rest = (above.sum(0) - above) / (total - size)
+    return (size / total * (share - rest).abs()).sum(0) / 2
 
 
-def _above_baseline(
+def _count_above(
     model: SoftPromptModel, taps_by_name: dict[str, Tap], batches: list[Batch], counts: Tensor
 ) -> dict[str, Tensor]:
     """Count the texts of each class above the mean of all: {tap: [classes, tokens, n]}."""

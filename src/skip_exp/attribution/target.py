@@ -43,9 +43,9 @@ def true_label(
         elif target == "log_probability":
             odds = F.logsigmoid(odds)
         return odds.sum(1)
-    own = labels[:, None]
+    column = labels[:, None]
     if target == "log_odds":
-        others = z.scatter(1, own, float("-inf"))
-        return z.gather(1, own)[:, 0] - others.logsumexp(1)
-    log_p = z.log_softmax(1).gather(1, own)[:, 0]
+        others = z.scatter(1, column, float("-inf"))
+        return z.gather(1, column)[:, 0] - others.logsumexp(1)
+    log_p = z.log_softmax(1).gather(1, column)[:, 0]
     return {"probability": log_p.exp(), "log_probability": log_p}[target]

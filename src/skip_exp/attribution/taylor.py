@@ -39,19 +39,27 @@ def scores(
     default takes the place of minus the loss.
     """
     goal = partial(true_label, target=target, temperature=temperature)
-    blocks, totals, texts = model.blocks(), Totals(model), 0
-    linears = [linear for block in blocks for linear in block.linears()]
+    blocks = model.blocks()
+    linears: list[nn.Linear] = []
+    for block in blocks:
+        linears += block.linears()
+    totals = Totals(model)
+    texts = 0
     for batch in batches:
         passed = _inputs_and_gradients(model, batch, linears, goal)
 
         def squared_changes(linear: nn.Linear, is_output: bool, passed: Passed = passed) -> Tensor:
             """Sum over the texts and over each neuron's weights."""
-            weight, bias = linear.weight.detach().float(), linear.bias
+            weight = linear.weight.detach().float()
+            bias = None if linear.bias is None else linear.bias.detach().float()
             total = per_neuron(torch.zeros_like(weight), None, is_output)
-            for x, g in zip(*passed.get(linear, ((), ())), strict=True):  # none if cut away
-                of_weight = (weight * (g.T @ x)).square()
-                of_bias = None if bias is None else (bias.detach().float() * g.sum(0)).square()
-                total += per_neuron(of_weight, of_bias, is_output)
+            if linear not in passed:  # it was cut away
+                return total
+            inputs, gradients = passed[linear]
+            for x, g in zip(inputs, gradients, strict=True):  # text by text
+                weight_changes = (weight * (g.T @ x)).square()
+                bias_changes = None if bias is None else (bias * g.sum(0)).square()
+                total += per_neuron(weight_changes, bias_changes, is_output)
             return total
 
         for block in blocks:
@@ -71,17 +79,25 @@ def _inputs_and_gradients(
     The gradient of padding is zero. The rows that a decoder may have per label count as further
     positions of their text.
     """
-    taps = {f"{i}.in": Tap(linear, before=True) for i, linear in enumerate(linears)}
-    taps |= {f"{i}.out": Tap(linear, before=False) for i, linear in enumerate(linears)}
+    taps = {}
+    for i, linear in enumerate(linears):
+        taps[f"{i}.in"] = Tap(linear, before=True)
+        taps[f"{i}.out"] = Tap(linear, before=False)
     with torch.enable_grad(), observe(model, taps) as activations:
         reached = goal(logits(model, batch), batch["labels"]).sum()
-        used = [i for i in range(len(linears)) if {f"{i}.in", f"{i}.out"} <= activations.keys()]
-        gradients = torch.autograd.grad(reached, [activations[f"{i}.out"] for i in used])
+        # A linear that was cut away passes nothing on.
+        used: list[int] = []
+        outputs: list[Tensor] = []
+        for i in range(len(linears)):
+            if f"{i}.in" in activations and f"{i}.out" in activations:
+                used.append(i)
+                outputs.append(activations[f"{i}.out"])
+        gradients = torch.autograd.grad(reached, outputs)
 
-    def by_text(x: Tensor) -> Tensor:
+    def split_texts(x: Tensor) -> Tensor:
         return x.detach().float().reshape(len(batch["labels"]), -1, x.shape[-1])
 
-    return {
-        linears[i]: (by_text(activations[f"{i}.in"]), by_text(gradient))
-        for i, gradient in zip(used, gradients, strict=True)
-    }
+    passed: Passed = {}
+    for i, gradient in zip(used, gradients, strict=True):
+        passed[linears[i]] = (split_texts(activations[f"{i}.in"]), split_texts(gradient))
+    return passed

@@ -112,7 +112,7 @@ class PruningCallback(Callback):
             self.relevance,
             sizes=shapes_of(pl_module.model),
             ratio=self.ratio,
-            sites=[*self.sites],
+            sites=list(self.sites),
             allocation=self.allocation,
             round_to=self.round_to,
             layers=self.layers,
@@ -121,24 +121,25 @@ class PruningCallback(Callback):
         self.keep = keep
 
 
-def check_relevance(found: Any, sizes: Mapping[Site, int]) -> Relevance:
+def check_relevance(returned: Any, sizes: Mapping[Site, int]) -> Relevance:
     """The scores that a method returned, as relevance: fp32 on the CPU.
 
     Args:
-        found: {site: scores}, as tensors or NumPy arrays.
+        returned: {site: scores}, as tensors or NumPy arrays.
         sizes: the number of neurons of each site.
 
     Raises:
         ValueError: not a mapping, a missing or unknown site, scores of a wrong shape or not finite,
             or all equal, which would prune in arbitrary order.
     """
-    if not isinstance(found, Mapping):
-        raise ValueError(f"must return {{site: scores}}, found {type(found).__name__}")
-    if unknown := [str(site) for site in found if site not in sizes]:
-        raise ValueError(f"{unknown[0]}: no such site; there are {', '.join(list(sizes)[:4])}, ...")
-    relevance: Relevance = {
-        site: _check_scores(site, found.get(site), size) for site, size in sizes.items()
-    }
+    if not isinstance(returned, Mapping):
+        raise ValueError(f"must return {{site: scores}}, found {type(returned).__name__}")
+    for site in returned:
+        if site not in sizes:
+            raise ValueError(f"{site}: no such site; there are {', '.join(list(sizes)[:4])}, ...")
+    relevance: Relevance = {}
+    for site, size in sizes.items():
+        relevance[site] = _check_scores(site, returned.get(site), size)
     values = torch.cat(list(relevance.values()))
     if len(values) > 1 and bool((values == values[0]).all()):
         raise ValueError(
@@ -149,12 +150,13 @@ def check_relevance(found: Any, sizes: Mapping[Site, int]) -> Relevance:
 
 def _check_scores(site: Site, scores: Any, size: int) -> Tensor:
     if not isinstance(scores, Tensor | np.ndarray):
-        what = "nothing" if scores is None else type(scores).__name__
-        raise ValueError(f"{site}: found {what}, needed a tensor [{size}]")
+        kind = "nothing" if scores is None else type(scores).__name__
+        raise ValueError(f"{site}: found {kind}, needed a tensor [{size}]")
     if tuple(scores.shape) != (size,):
         raise ValueError(f"{site}: found scores {list(scores.shape)}, needed [{size}]")
     tensor = torch.as_tensor(scores).detach().to("cpu", torch.float32)
-    if bad := int((~tensor.isfinite()).sum()):
+    bad = int((~tensor.isfinite()).sum())
+    if bad:
         raise ValueError(
             f"{site}: {bad} of {tensor.numel()} scores are not finite, as after a fit that diverged"
         )

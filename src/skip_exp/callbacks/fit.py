@@ -68,7 +68,7 @@ def mark_kept(phase: str, curves: Sequence[Mapping[str, Any]], epoch: int) -> di
     Epoch -1 is the state before training, which has no row.
     """
     row = curves[epoch] if epoch >= 0 else {"phase": phase, "step": 0}
-    return {**row, "kept_epoch": epoch}
+    return dict(row) | {"kept_epoch": epoch}
 
 
 def replay(loggers: Sequence[Logger], curves: Sequence[Mapping[str, Any]]) -> None:
@@ -80,7 +80,7 @@ def replay(loggers: Sequence[Logger], curves: Sequence[Mapping[str, Any]]) -> No
         metrics = {f"{row['phase']}/{k}": v for k, v in row.items() if k not in ("phase", "step")}
         metrics["epoch"] = row.get("kept_epoch", epoch)
         for logger in loggers:
-            logger.log_metrics({**metrics}, step=max(row["step"] - 1, 0))
+            logger.log_metrics(dict(metrics), step=max(row["step"] - 1, 0))
     for logger in loggers:
         logger.save()
 
@@ -96,7 +96,8 @@ class EpochLines(Callback):
     """
 
     def __init__(self, phase: str, metric: str) -> None:
-        self.phase, self.metric = phase, metric
+        self.phase = phase
+        self.metric = metric
         self.bar = console.bar(0, phase)
         self.began = 0.0
         self.first = 0  # epoch from which a killed fit goes on
@@ -115,22 +116,23 @@ class EpochLines(Callback):
         self.first = trainer.current_epoch
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: Any) -> None:
-        place = f"epoch {trainer.current_epoch + 1} of {trainer.max_epochs}"
-        self.bar = console.bar(int(trainer.num_training_batches), place)
+        title = f"epoch {trainer.current_epoch + 1} of {trainer.max_epochs}"
+        self.bar = console.bar(int(trainer.num_training_batches), title)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: Any) -> None:
         self.bar.close()
-        done, most = trainer.current_epoch + 1, trainer.max_epochs or 0
-        left = (time.perf_counter() - self.began) / (done - self.first) * (most - done)
+        done = trainer.current_epoch + 1
+        remaining = (trainer.max_epochs or 0) - done
+        left = (time.perf_counter() - self.began) / (done - self.first) * remaining
         self._say(trainer, done, left)
 
     def _say(self, trainer: L.Trainer, epoch: int, left: float = 0.0) -> None:
-        found = trainer.callback_metrics
-        score = 100 * found[f"{self.phase}/select_{self.metric}"].item()
-        loss = found[f"{self.phase}/select_loss"].item()
+        metrics = trainer.callback_metrics
+        score = 100 * metrics[f"{self.phase}/select_{self.metric}"].item()
+        loss = metrics[f"{self.phase}/select_loss"].item()
         rest = f"  about {console.duration(left)} left" if left else ""
-        place = f"epoch {epoch} of {trainer.max_epochs}"
-        log.info("%s  %s %.1f  loss %.2f%s", place, self.metric, score, loss, rest)
+        title = f"epoch {epoch} of {trainer.max_epochs}"
+        log.info("%s  %s %.1f  loss %.2f%s", title, self.metric, score, loss, rest)
 
 
 class KeepLast(Callback):
@@ -153,7 +155,9 @@ class KeepLast(Callback):
     """
 
     def __init__(self, phase: str, metric: str, rows: int) -> None:
-        self.phase, self.metric, self.rows = phase, metric, rows
+        self.phase = phase
+        self.metric = metric
+        self.rows = rows
         self.score = math.nan
         self.start = self.highest = -math.inf
         self.state: State = {}
@@ -196,7 +200,8 @@ def standard_error(score: float, rows: int, metric: str) -> float:
         >>> standard_error(0.75, 12, "accuracy")
         0.125
     """
-    least, lowest = min(0.5, 2 / rows), LOWEST.get(metric, 0.0)
+    least = min(0.5, 2 / rows)
+    lowest = LOWEST.get(metric, 0.0)
     share = min(1 - least, max(least, (score - lowest) / (1 - lowest)))
     return (1 - lowest) * math.sqrt(share * (1 - share) / rows)
 
@@ -248,6 +253,6 @@ def find_checkpoint(path: Path | None, module: Any) -> Path | None:
     except Exception as error:  # whatever torch's reader makes of half a file
         log.warning("%s: damaged, the fit starts again: %s", path, first_line(error))
         return None
-    place = saved["epoch"] + 1, module.settings.epochs
-    log.info("%s: goes on after epoch %d of %d", module.phase, *place)
+    epoch = saved["epoch"] + 1
+    log.info("%s: goes on after epoch %d of %d", module.phase, epoch, module.settings.epochs)
     return path

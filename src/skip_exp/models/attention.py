@@ -14,7 +14,8 @@ from torch import Tensor, nn
 Prefix = tuple[Tensor, Tensor]  # keys and values [length, heads, head_dim]
 # Number of keys up to which plain products beat the fused kernel in bf16 on a CPU: without and with
 # a backward pass.
-TINY, SHORT = 48, 256
+TINY = 48
+SHORT = 256
 
 
 class Attention(nn.Module):
@@ -79,11 +80,17 @@ class Attention(nn.Module):
         if not self.heads:
             return hidden.new_zeros(*hidden.shape[:2], 0)
         query, key, value = self.projections()
-        q, k, v = self._split(query(hidden)), self._split(key(source)), self._split(value(source))
+        q = self._split(query(hidden))
+        k = self._split(key(source))
+        v = self._split(value(source))
+        # Positions before the prefix: its keys have none.
         if turn is not None:
-            q, k = turn(q), turn(k)
+            q = turn(q)
+            k = turn(k)
         if self.prefix is not None:
-            k, v = _behind(self.prefix[0], k), _behind(self.prefix[1], v)
+            soft_keys, soft_values = self.prefix
+            k = _prepend(soft_keys, k)
+            v = _prepend(soft_values, v)
         return self._attend(q, k, v, mask).transpose(1, 2).flatten(2)
 
     def _split(self, x: Tensor) -> Tensor:
@@ -117,7 +124,7 @@ class Attention(nn.Module):
         return not (few and q.dtype == torch.bfloat16 and q.device.type == "cpu")
 
 
-def _behind(soft: Tensor, x: Tensor) -> Tensor:
+def _prepend(soft: Tensor, x: Tensor) -> Tensor:
     """``x`` [B, heads, S, head_dim] after the ``soft`` keys or values."""
     soft = soft.to(x).transpose(0, 1)
     return torch.cat([soft.expand(x.shape[0], -1, -1, -1), x], dim=2)

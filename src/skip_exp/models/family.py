@@ -185,8 +185,12 @@ class Family(ABC):
 
         The replacements share the weights.
         """
-        found = [module for module in model.modules() if type(module) in self.attention]
-        replace(model, {module: self.attention[type(module)](module) for module in found})
+        replacements: dict[nn.Module, nn.Module] = {}
+        for module in model.modules():
+            replacement = self.attention.get(type(module))
+            if replacement is not None:
+                replacements[module] = replacement(module)
+        replace(model, replacements)
         return model.eval().requires_grad_(False)
 
 
@@ -202,7 +206,8 @@ def linear_of(weight: Tensor, bias: Tensor | None) -> nn.Linear:
     """A linear layer with these parameters."""
     linear = nn.Linear(1, 1, bias=False, device="meta")  # torch warns about empty ones
     linear.out_features, linear.in_features = weight.shape
-    linear.weight, linear.bias = weight, bias  # type: ignore[assignment]
+    linear.weight = weight
+    linear.bias = bias  # type: ignore[assignment]
     return linear
 
 

@@ -24,7 +24,9 @@ class BertAttention(Attention):
             scaling=original.scaling,
             dropout=original.dropout.p,
         )
-        self.query, self.key, self.value = original.query, original.key, original.value
+        self.query = original.query
+        self.key = original.key
+        self.value = original.value
 
     def forward(
         self, hidden_states: Tensor, attention_mask: Tensor | None = None, **_: object
@@ -50,9 +52,10 @@ class Bert(Family):
     def blocks(self, model: HFModel) -> list[Block]:
         blocks: list[Block] = []
         for i, layer in enumerate(model.base_model.encoder.layer):
-            own, name = layer.attention.self, partial(Sublayer.of, "encoder", i)
+            name = partial(Sublayer.of, "encoder", i)
+            attention = layer.attention.self
             out = layer.attention.output.dense
-            blocks.append(Block(name("self"), own.projections(), out, own))
+            blocks.append(Block(name("self"), attention.projections(), out, attention))
             blocks.append(Block(name("ffn"), (layer.intermediate.dense,), layer.output.dense))
         return blocks
 

@@ -37,7 +37,8 @@ class RotaryAttention(Attention):
             dropout=original.attention_dropout,
         )
         self.query, self.key, self.value = split(original.Wqkv, 3)
-        self.Wo, self.out_drop = original.Wo, original.out_drop
+        self.Wo = original.Wo
+        self.out_drop = original.out_drop
 
     def forward(
         self,
@@ -58,7 +59,9 @@ class GatedMlp(nn.Module):
     def __init__(self, original: ModernBertMLP) -> None:
         super().__init__()
         self.input, self.gate = split(original.Wi, 2)
-        self.act, self.drop, self.Wo = original.act, original.drop, original.Wo
+        self.act = original.act
+        self.drop = original.drop
+        self.Wo = original.Wo
 
     def forward(self, hidden_states: Tensor) -> Tensor:
         units = self.act(self.input(hidden_states)) * self.gate(hidden_states)
@@ -78,7 +81,9 @@ class ModernBert(Family):
     def blocks(self, model: HFModel) -> list[Block]:
         blocks: list[Block] = []
         for i, layer in enumerate(model.base_model.layers):
-            attention, mlp, name = layer.attn, layer.mlp, partial(Sublayer.of, "encoder", i)
+            name = partial(Sublayer.of, "encoder", i)
+            attention = layer.attn
+            mlp = layer.mlp
             blocks.append(Block(name("self"), attention.projections(), attention.Wo, attention))
             blocks.append(Block(name("ffn"), (mlp.input, mlp.gate), mlp.Wo))
         return blocks
@@ -88,15 +93,16 @@ class ModernBert(Family):
 
     def encode(self, model: HFModel, embeds: Tensor, mask: Mask, types: Tensor | None) -> Tensor:
         core = model.base_model
-        hidden, length = core.embeddings(inputs_embeds=embeds), embeds.shape[1]
+        hidden = core.embeddings(inputs_embeds=embeds)
+        length = embeds.shape[1]
         prefix = core.layers[0].attn.prefix
         before = 0 if prefix is None else len(prefix[0])
         local = local_mask(length, core.config.sliding_window, mask, before, embeds.device)
         masks = {"full_attention": mask, "sliding_attention": local}
-        places = torch.arange(length, device=embeds.device)[None]
+        positions = torch.arange(length, device=embeds.device)[None]
         turns = {}
         for kind in set(core.config.layer_types):
-            cos, sin = core.rotary_emb(hidden, places, kind)
+            cos, sin = core.rotary_emb(hidden, positions, kind)
             half = cos.shape[-1] // 2  # the library repeats each angle for the second half
             turns[kind] = cos[..., :half], sin[..., :half]
         for layer in core.layers:
@@ -146,7 +152,7 @@ def local_mask(
     """
     if not torch.compiler.is_compiling() and length <= window + 1:
         return mask
-    places = torch.arange(length, device=device)
-    far = (places - places[:, None]).abs() > window
+    positions = torch.arange(length, device=device)
+    far = (positions - positions[:, None]).abs() > window
     hidden = F.pad(far * HIDDEN, (prefix, 0))[None, None]
     return hidden if mask is None else hidden + mask

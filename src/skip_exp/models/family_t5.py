@@ -31,7 +31,10 @@ class T5BlockAttention(Attention):
             scaling=original.scaling,
             dropout=original.dropout,
         )
-        self.q, self.k, self.v, self.o = original.q, original.k, original.v, original.o
+        self.q = original.q
+        self.k = original.k
+        self.v = original.v
+        self.o = original.o
         self.has_relative_attention_bias = original.has_relative_attention_bias
         if self.has_relative_attention_bias:
             self.relative_attention_bias = original.relative_attention_bias
@@ -60,16 +63,18 @@ class T5BlockAttention(Attention):
         position_bias: Tensor | None = None,
         **_: object,
     ) -> tuple[Tensor, Tensor | None, None]:
-        x, source = hidden_states, hidden_states if key_value_states is None else key_value_states
+        x = hidden_states
+        source = x if key_value_states is None else key_value_states
         if position_bias is None:
             position_bias = mask
             if self.has_relative_attention_bias:
                 bias = self.position_bias(x.shape[1], source.shape[1], x.device)
                 position_bias = bias if mask is None else bias + mask
-        own = position_bias
-        if own is not None and own.shape[1] > 1 and self.heads < self.total_heads:
-            own = own.index_select(1, self.head_ids)
-        return self.o(self.context(x, source, own)), position_bias, None
+        # The next layer may have other heads: it gets the bias of all.
+        head_bias = position_bias
+        if head_bias is not None and head_bias.shape[1] > 1 and self.heads < self.total_heads:
+            head_bias = head_bias.index_select(1, self.head_ids)
+        return self.o(self.context(x, source, head_bias)), position_bias, None
 
 
 class T5(Family):
@@ -87,7 +92,8 @@ class T5(Family):
         blocks: list[Block] = []
         for stack_name, stack in _stacks(model):
             for i, block in enumerate(stack.block):
-                name, attention = partial(Sublayer.of, stack_name, i), block.layer[0].SelfAttention
+                name = partial(Sublayer.of, stack_name, i)
+                attention = block.layer[0].SelfAttention
                 blocks.append(Block(name("self"), attention.projections(), attention.o, attention))
                 if len(block.layer) == 3:
                     cross = block.layer[1].EncDecAttention
@@ -98,11 +104,15 @@ class T5(Family):
         return blocks
 
     def layers(self, model: HFModel) -> list[nn.Module]:
-        return [part for _, s in _stacks(model) for part in (s.block, s.final_layer_norm)]
+        layers: list[nn.Module] = []
+        for _, stack in _stacks(model):
+            layers += [stack.block, stack.final_layer_norm]
+        return layers
 
     def encode(self, model: HFModel, embeds: Tensor, mask: Mask, types: Tensor | None) -> Tensor:
         stack = model.base_model.encoder
-        hidden, bias = stack.dropout(embeds), None
+        hidden = stack.dropout(embeds)
+        bias = None
         for block in stack.block:
             hidden, bias, _ = block(hidden, mask, bias)
         return stack.dropout(stack.final_layer_norm(hidden))
@@ -111,7 +121,9 @@ class T5(Family):
         self, model: HFModel, embeds: Tensor, mask: Mask, hidden: Tensor, seen: Mask
     ) -> Tensor:
         stack = model.base_model.decoder
-        x, bias, cross_bias = stack.dropout(embeds), None, None
+        x = stack.dropout(embeds)
+        bias = None
+        cross_bias = None
         for block in stack.block:
             x, bias, cross_bias = block(x, mask, bias, hidden, seen, cross_bias)
         return stack.dropout(stack.final_layer_norm(x))
@@ -130,5 +142,5 @@ class T5(Family):
 
 def _stacks(model: HFModel) -> list[tuple[str, HFModel]]:
     """The encoder and, if the model has one, the decoder, by name."""
-    core, names = model.base_model, ("encoder", "decoder")
-    return [(name, getattr(core, name)) for name in names if hasattr(core, name)]
+    core = model.base_model
+    return [(name, getattr(core, name)) for name in ("encoder", "decoder") if hasattr(core, name)]

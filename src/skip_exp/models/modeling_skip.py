@@ -48,14 +48,17 @@ class SkipConfig(PreTrainedConfig):
 
 def build_model(config: SkipConfig) -> SoftPromptModel:
     """The model that ``config`` describes, with new weights."""
-    prompt, readout = dict(config.prompt), dict(config.readout)
+    prompt = dict(config.prompt)
+    readout = dict(config.readout)
     prompt_class = PROMPT_CLASSES[prompt.pop("kind")]
     readout_class = READOUT_CLASSES[readout.pop("kind")]
     labels = config.num_labels or 2
     uncut = AutoConfig.for_model(**config.backbone)
-    family, needs = FAMILIES[uncut.model_type], readout_class.needs
+    family = FAMILIES[uncut.model_type]
+    needs = readout_class.needs
     backbone = family.loaders[needs].from_config(uncut, **family.loader_options(needs))
     family.prepare(backbone)
+    # The library loads the weights into the model as it was cut: first built whole, then narrowed.
     model = SoftPromptModel(
         backbone,
         family,
@@ -92,8 +95,11 @@ class SkipForSequenceClassification(SoftPromptModel, PreTrainedModel):
             for module in model.modules():
                 setattr(module, "_is_hf_initialized", True)  # noqa: B010 (its type is not known)
         # The prompt first: where a model does not fit on a device, the last modules are left out.
-        self.prompt, self.backbone, self.readout = model.prompt, model.backbone, model.readout
-        self.family, self.temperature = model.family, config.logits_temperature
+        self.prompt = model.prompt
+        self.backbone = model.backbone
+        self.readout = model.readout
+        self.family = model.family
+        self.temperature = config.logits_temperature
         self.set_attention("eager" if config._attn_implementation == "eager" else "sdpa")
         self.post_init()
 
@@ -115,7 +121,8 @@ class SkipForSequenceClassification(SoftPromptModel, PreTrainedModel):
 
         Where a text has any number of labels, these are 0 and 1 [B, labels].
         """
-        limit, length = self.family.positions(self.backbone), input_ids.shape[1]
+        limit = self.family.positions(self.backbone)
+        length = input_ids.shape[1]
         added = self.prompt.input_length + self.readout.added
         if limit is not None and length + added > limit:
             raise ValueError(

@@ -104,13 +104,15 @@ class PrefixPrompt(SoftPrompt):
 
     @classmethod
     def build(cls, model: HFModel, family: Family, length: int) -> Self:
-        found = {
-            block.name: (length, block.attention.heads, block.attention.head_dim)
-            for block in family.blocks(model)
-            if block.attention is not None
-            and (block.name.stack, block.name.part) == ("encoder", "self")
-        }
-        return cls([*found], [*found.values()])
+        names = []
+        sizes = []
+        for block in family.blocks(model):
+            attention = block.attention
+            if attention is None or block.name.stack != "encoder" or block.name.part != "self":
+                continue
+            names.append(block.name)
+            sizes.append((length, attention.heads, attention.head_dim))
+        return cls(names, sizes)
 
     @property
     def length(self) -> int:
@@ -126,8 +128,8 @@ class PrefixPrompt(SoftPrompt):
             heads = keep.get(name.site)
             if heads is not None:
                 for parameters in (self.keys, self.values):
-                    kept = parameters[i].detach()[:, heads.to(parameters[i].device)]
-                    parameters[i] = nn.Parameter(kept.contiguous())
+                    left = parameters[i].detach()[:, heads.to(parameters[i].device)]
+                    parameters[i] = nn.Parameter(left.contiguous())
 
     def keep_first(self, layers: int) -> None:
         left = [i for i, name in enumerate(self.names) if name.layer < layers]

@@ -43,7 +43,7 @@ class Encoded:
         """0/1 mask of the text [B, T]."""
         return self.mask[:, self.virtual :]
 
-    def pooled(self, how: str, dtype: torch.dtype) -> Tensor:
+    def pool(self, how: str, dtype: torch.dtype) -> Tensor:
         """The text's first hidden state (``cls``) or the mean of all, in ``dtype``: [B, H]."""
         hidden = self.text.to(dtype)
         if how == "cls":
@@ -81,7 +81,7 @@ class Readout(nn.Module):
         """Add this readout's tokens to token ids [B, T], giving [B, T + added]."""
         return input_ids
 
-    def decoded(self, attention_mask: Tensor) -> Tensor | None:
+    def mask_decoder(self, attention_mask: Tensor) -> Tensor | None:
         """Boolean mask [R, T] of a decoder's real positions; None: all are real.
 
         R is the number of texts, or texts x labels with the labels of a text in a row.
@@ -106,8 +106,8 @@ class HeadReadout(Readout):
     def __init__(self, hidden: int, labels: int, pooling: str = "mean") -> None:
         super().__init__()
         self.pooling = pooling
-        zeros = torch.zeros(labels, hidden), torch.zeros(labels)
-        self.linear = linear_of(*map(nn.Parameter, zeros))
+        weight = nn.Parameter(torch.zeros(labels, hidden))
+        self.linear = linear_of(weight, nn.Parameter(torch.zeros(labels)))
 
     @classmethod
     def build(cls, model: HFModel, family: Family, labels: int, **about: Any) -> Self:
@@ -115,7 +115,7 @@ class HeadReadout(Readout):
 
     def logits(self, model: HFModel, family: Family, encoded: Encoded) -> Tensor:
         with keep_fp32(encoded.hidden):
-            return self.linear(encoded.pooled(self.pooling, self.linear.weight.dtype))
+            return self.linear(encoded.pool(self.pooling, self.linear.weight.dtype))
 
 
 class MlmReadout(Readout):
@@ -159,10 +159,14 @@ class Seq2SeqReadout(Readout):
 
     def __init__(self, words: Sequence[Sequence[int]], start_id: int) -> None:
         super().__init__()
-        width = max(len(ids) for ids in words)
-        padded = [[*ids, *[0] * (width - len(ids))] for ids in words]
-        self.register_buffer("targets", torch.tensor(padded))
-        real = [[i < len(ids) for i in range(width)] for ids in words]
+        width = max(map(len, words))
+        targets = []
+        real = []
+        for ids in words:
+            padding = width - len(ids)
+            targets.append(list(ids) + [0] * padding)
+            real.append([True] * len(ids) + [False] * padding)
+        self.register_buffer("targets", torch.tensor(targets))
         self.register_buffer("real", torch.tensor(real))
         self.start_id = start_id
 
@@ -175,19 +179,23 @@ class Seq2SeqReadout(Readout):
         rows = zip(self.targets.tolist(), self.real.sum(1).tolist(), strict=True)
         return [ids[:count] for ids, count in rows]
 
-    def decoded(self, attention_mask: Tensor) -> Tensor | None:
-        width, texts = self.real.shape[1], len(attention_mask)
-        return None if width == 1 else self.real.repeat(texts, 1)
+    def mask_decoder(self, attention_mask: Tensor) -> Tensor | None:
+        if self.real.shape[1] == 1:
+            return None
+        return self.real.repeat(len(attention_mask), 1)
 
     def logits(self, model: HFModel, family: Family, encoded: Encoded) -> Tensor:
-        hidden, seen = encoded.hidden, key_mask(encoded.mask, 0)
-        batch, (labels, width) = hidden.shape[0], self.targets.shape
+        hidden = encoded.hidden
+        seen = key_mask(encoded.mask, 0)
+        batch = hidden.shape[0]
+        labels, width = self.targets.shape
         start = torch.full_like(self.targets[:, :1], self.start_id)
         inputs = torch.cat([start, self.targets[:, :-1]], dim=1)
         if width == 1:  # all classes share the one decoder step
             states = _decode(model, family, inputs[:1].expand(batch, -1), hidden, seen)
             logits = family.word_scores(model, states)
             return logits[:, 0].log_softmax(-1, dtype=torch.float32)[:, self.targets[:, 0]]
+        # A text is decoded once per class, the classes of a text in a row.
         hidden = hidden.repeat_interleave(labels, 0)
         seen = None if seen is None else seen.repeat_interleave(labels, 0)
         states = _decode(model, family, inputs.repeat(batch, 1), hidden, seen)
@@ -213,8 +221,10 @@ class ClassifierReadout(Readout):
         self, dense: nn.Linear, between: nn.Module, out: nn.Linear, pooling: str = "cls"
     ) -> None:
         super().__init__()
-        self.dense, self.out = copy.deepcopy(dense), copy.deepcopy(out)  # others share theirs
-        self.between = copy.deepcopy(between)  # the same
+        # Other models share the backbone's own.
+        self.dense = copy.deepcopy(dense)
+        self.out = copy.deepcopy(out)
+        self.between = copy.deepcopy(between)
         self.pooling = pooling
         self.requires_grad_(True)
 
@@ -225,7 +235,7 @@ class ClassifierReadout(Readout):
             dense, family.between(model), out, getattr(model.config, "classifier_pooling", "cls")
         )
 
-    def decoded(self, attention_mask: Tensor) -> Tensor | None:
+    def mask_decoder(self, attention_mask: Tensor) -> Tensor | None:
         return attention_mask.bool()
 
     def logits(self, model: HFModel, family: Family, encoded: Encoded) -> Tensor:
@@ -233,7 +243,7 @@ class ClassifierReadout(Readout):
         if model.config.is_encoder_decoder:
             state = self._last(model, family, encoded).to(dtype)
         else:
-            state = encoded.pooled(self.pooling, dtype)
+            state = encoded.pool(self.pooling, dtype)
         with keep_fp32(state):
             return self.out(self.between(self.dense(state)))
 

@@ -1,6 +1,7 @@
 """The model that is tuned, attributed, pruned and served: backbone, prompt, readout."""
 
 import copy
+from itertools import chain
 
 import torch
 from torch import Tensor, nn
@@ -71,7 +72,8 @@ class SoftPromptModel(nn.Module):
         ids = self.readout.text_ids(input_ids)
         embeds = self.backbone.get_input_embeddings()(ids)
         mask = self.encoder_mask(attention_mask)
-        embeds, virtual = self.prompt.embed(embeds), self.prompt.input_length
+        embeds = self.prompt.embed(embeds)
+        virtual = self.prompt.input_length
         if token_type_ids is not None:
             extra = token_type_ids.new_zeros(ids.shape[0], mask.shape[1] - token_type_ids.shape[1])
             token_type_ids = torch.cat([extra, token_type_ids], dim=1)
@@ -89,10 +91,11 @@ class SoftPromptModel(nn.Module):
 
         ``to`` would also move the weights of every other model that shares them.
         """
-        place = torch.device(device)
-        if all(t.device.type == place.type for t in (*self.parameters(), *self.buffers())):
-            return self
-        return copy.deepcopy(self).to(place)
+        target = torch.device(device)
+        for tensor in chain(self.parameters(), self.buffers()):
+            if tensor.device.type != target.type:
+                return copy.deepcopy(self).to(target)
+        return self
 
     def set_attention(self, implementation: str) -> None:
         """Choose ``sdpa`` or ``eager`` for every attention module."""

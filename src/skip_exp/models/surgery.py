@@ -37,10 +37,14 @@ class Shape:
 
 def shape_of(block: Block) -> Shape:
     """Current sizes of a sublayer, after any cut."""
-    output, *inner = block.linears()
+    output = block.output
     rest = 0 if output.bias is None else output.bias.numel()
-    of_inner = (linear.in_features + (linear.bias is not None) for linear in inner)
-    cost = sum(of_inner) + output.out_features
+    # One input of the output projection, and what computes it.
+    cost = output.out_features
+    for linear in block.inner:
+        cost += linear.in_features
+        if linear.bias is not None:
+            cost += 1
     per_unit = 1 if block.attention is None else block.attention.head_dim
     return Shape(block.name, output.in_features // per_unit, rest, per_unit * cost)
 
@@ -62,8 +66,8 @@ def site_sizes(sizes: Sequence[Shape]) -> dict[Site, int]:
 
 def keep_sizes(sizes: Sequence[Shape], keep: Mapping[str, Tensor]) -> dict[str, list[int]]:
     """``{site: [kept, total]}`` for a keep of the model with these ``sizes``."""
-    of = site_sizes(sizes)
-    return {site: [len(kept), of[Site(site)]] for site, kept in keep.items()}
+    totals = site_sizes(sizes)
+    return {site: [len(indices), totals[Site(site)]] for site, indices in keep.items()}
 
 
 def random_batch(model: SoftPromptModel, batch: int, seq_len: int) -> dict[str, Tensor]:
@@ -112,28 +116,32 @@ def narrow(model: SoftPromptModel, keep: Keep, layers: int | None = None) -> Non
         model.family.keep_first(model.backbone, layers)
         model.prompt.keep_first(layers)
     for block in model.blocks():
-        kept = keep.get(block.name.site)
-        if kept is None:
+        units = keep.get(block.name.site)
+        if units is None:
             continue
         if block.attention is not None:
-            block.attention.keep_heads(kept)
-            dims = torch.arange(block.attention.head_dim, device=kept.device)
-            kept = (kept[:, None] * len(dims) + dims).flatten()  # rows of whole heads
-        output, *inner = block.linears()
-        for linear in inner:
-            narrow_out(linear, kept)
-        narrow_in(output, kept)
+            block.attention.keep_heads(units)
+            dims = torch.arange(block.attention.head_dim, device=units.device)
+            units = (units[:, None] * len(dims) + dims).flatten()  # rows of whole heads
+        for linear in block.inner:
+            narrow_out(linear, units)
+        narrow_in(block.output, units)
     model.prompt.cut(keep)
-    linears = [linear for block in model.blocks() for linear in block.linears()]
-    empty = [linear for linear in linears if linear.weight.numel() == 0]
-    replace(model.backbone, {linear: EmptyLinear(linear) for linear in empty})
+    # Layers whose site is empty have matrices of no size left.
+    empty: dict[nn.Module, nn.Module] = {}
+    for block in model.blocks():
+        for linear in block.linears():
+            if linear.weight.numel() == 0:
+                empty[linear] = EmptyLinear(linear)
+    replace(model.backbone, empty)
 
 
 def narrow_out(linear: nn.Linear, rows: Tensor) -> None:
     """Keep the given output units of ``linear``."""
     if len(rows) < linear.out_features:
         for name in ("weight", "bias", "base", "lora_B"):
-            if (x := getattr(linear, name, None)) is not None:
+            x = getattr(linear, name, None)
+            if x is not None:
                 _set(linear, name, x.detach()[rows.to(x.device)])
         linear.out_features = len(rows)
 
@@ -142,7 +150,8 @@ def narrow_in(linear: nn.Linear, columns: Tensor) -> None:
     """Keep the given input units of ``linear``; its bias stays."""
     if len(columns) < linear.in_features:
         for name in ("weight", "base", "lora_A", "gate"):
-            if (x := getattr(linear, name, None)) is not None:
+            x = getattr(linear, name, None)
+            if x is not None:
                 _set(linear, name, x.detach()[..., columns.to(x.device)].contiguous())
         linear.in_features = len(columns)
 
@@ -161,8 +170,10 @@ class EmptyLinear(nn.Linear):
 
     def __init__(self, linear: nn.Linear) -> None:
         super().__init__(1, 1, bias=False, device="meta")  # torch warns about empty ones
-        self.in_features, self.out_features = linear.in_features, linear.out_features
-        self.weight, self.bias = linear.weight, linear.bias
+        self.in_features = linear.in_features
+        self.out_features = linear.out_features
+        self.weight = linear.weight
+        self.bias = linear.bias
         self.train(linear.training)
 
     def forward(self, input: Tensor) -> Tensor:

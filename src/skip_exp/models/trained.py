@@ -32,22 +32,25 @@ class UpdatedLinear(nn.Linear):
 
     def __init__(self, linear: nn.Linear) -> None:
         super().__init__(linear.in_features, linear.out_features, bias=False, device="meta")
-        self.weight, self.bias = linear.weight, linear.bias
+        self.weight = linear.weight
+        self.bias = linear.bias
         self.register_buffer("base", self.weight.detach(), persistent=False)
 
-    def updated(self, base: Tensor) -> Tensor:
+    def update(self, base: Tensor) -> Tensor:
         """The weight ``base`` with the current update."""
         raise NotImplementedError
 
     def unmerge(self) -> None:
         """Take the update out of the weight, exactly."""
         if self.base is not None:
-            self.weight, self.base = nn.Parameter(self.base, requires_grad=False), None
+            self.weight = nn.Parameter(self.base, requires_grad=False)
+            self.base = None
 
     def merge(self) -> None:
         """Put the current update into a weight that this layer owns."""
         base = self.weight.detach() if self.base is None else self.base
-        self.weight, self.base = nn.Parameter(self.updated(base), requires_grad=False), base
+        self.weight = nn.Parameter(self.update(base), requires_grad=False)
+        self.base = base
 
     def plain(self) -> nn.Linear:
         """A plain linear layer with the current weight."""
@@ -75,7 +78,7 @@ class LowRankLinear(UpdatedLinear):
             return out
         return out + F.linear(F.linear(input, self.lora_A), self.lora_B)
 
-    def updated(self, base: Tensor) -> Tensor:
+    def update(self, base: Tensor) -> Tensor:
         return base + self.lora_B.detach() @ self.lora_A.detach()
 
 
@@ -98,7 +101,7 @@ class GatedLinear(UpdatedLinear):
     def forward(self, input: Tensor) -> Tensor:
         return super().forward(input * self.gate if self.base is None else input)
 
-    def updated(self, base: Tensor) -> Tensor:
+    def update(self, base: Tensor) -> Tensor:
         return base * self.gate.detach()
 
 
@@ -109,8 +112,11 @@ def list_updates(module: nn.Module) -> list[UpdatedLinear]:
 
 def list_factors(module: nn.Module) -> list[nn.Parameter]:
     """The factors of every low-rank update, B before A."""
-    layers = [layer for layer in list_updates(module) if isinstance(layer, LowRankLinear)]
-    return [factor for layer in layers for factor in (layer.lora_B, layer.lora_A)]
+    factors = []
+    for layer in list_updates(module):
+        if isinstance(layer, LowRankLinear):
+            factors += [layer.lora_B, layer.lora_A]
+    return factors
 
 
 def list_gates(module: nn.Module) -> list[nn.Parameter]:
@@ -135,52 +141,65 @@ def fold_updates(module: nn.Module) -> None:
     replace(module, {layer: layer.plain() for layer in list_updates(module)})
 
 
-def train_only(model: SoftPromptModel, what: str, rank: int = 0, seed: int = 0) -> None:
+def train_only(model: SoftPromptModel, train: str, rank: int = 0, seed: int = 0) -> None:
     """Choose which parameters require gradients.
 
     Trained backbone parameters become this model's own. Call it on a copy, so that
     models with the same backbone keep theirs.
 
     Args:
-        what: ``none``; ``prompt``; ``prompt_readout``; ``bias``, these and all vectors of the
+        train: ``none``; ``prompt``; ``prompt_readout``; ``bias``, these and all vectors of the
             layers in use (biases and norms; BitFit, Zaken et al. 2022); ``gates``, these and gates
             on the inputs of the blocks' output projections; ``lora``, as ``bias`` and low-rank
             updates of every linear of the blocks; ``layers``, prompt, readout and every weight of
             the layers in use, but not the embeddings; ``full``, every weight.
         rank, seed: of new ``lora`` factors; rank 0 adds none, nor do layers that have some.
     """
-    model.prompt.requires_grad_(what != "none")
-    model.readout.requires_grad_(what not in ("none", "prompt"))
-    if what not in ("bias", "gates", "lora", "layers", "full"):
+    model.prompt.requires_grad_(train != "none")
+    model.readout.requires_grad_(train not in ("none", "prompt"))
+    if train not in ("bias", "gates", "lora", "layers", "full"):
         return
-    if what == "gates":
-        outputs = [block.output for block in model.blocks()]
-        bare = [x for x in outputs if not isinstance(x, GatedLinear) and x.weight.numel()]
-        replace(model.backbone, {linear: GatedLinear(linear) for linear in bare})
-    if what == "lora" and rank:
-        generator = torch.Generator().manual_seed(seed)
-        linears = [linear for block in model.blocks() for linear in block.linears()]
-        bare = [x for x in linears if not isinstance(x, LowRankLinear) and x.weight.numel()]
-        replace(model.backbone, {x: LowRankLinear(x, rank, generator) for x in bare})
+    # Updates first: their gates and factors are trained like the vectors of the layers.
+    updated: dict[nn.Module, nn.Module] = {}
+    generator = torch.Generator().manual_seed(seed)
+    for block in model.blocks():
+        if train == "gates" and _lacks(block.output, GatedLinear):
+            updated[block.output] = GatedLinear(block.output)
+        if train == "lora" and rank:
+            for linear in block.linears():
+                if _lacks(linear, LowRankLinear):
+                    updated[linear] = LowRankLinear(linear, rank, generator)
+    replace(model.backbone, updated)
     copies: dict[nn.Parameter, nn.Parameter] = {}  # tied weights stay tied
-    stacks = [model.backbone] if what == "full" else model.family.layers(model.backbone)
-    for module in [module for stack in stacks for module in stack.modules()]:
-        small = FACTORS if isinstance(module, LowRankLinear) else ()
-        for name, parameter in list(module.named_parameters(recurse=False)):
-            is_own = what in ("layers", "full") or parameter.dim() == 1 or name in small
-            if parameter.numel() and is_own:
-                if parameter not in copies:
-                    copies[parameter] = nn.Parameter(parameter.detach().clone())
-                setattr(module, name, copies[parameter])
+    stacks = [model.backbone] if train == "full" else model.family.layers(model.backbone)
+    for stack in stacks:
+        for module in stack.modules():
+            _copy_trained(module, train, copies)
+
+
+def _lacks(linear: nn.Linear, update: type[UpdatedLinear]) -> bool:
+    """Whether ``linear`` has weights, but no such update."""
+    return linear.weight.numel() > 0 and not isinstance(linear, update)
+
+
+def _copy_trained(module: nn.Module, train: str, copies: dict[nn.Parameter, nn.Parameter]) -> None:
+    """Replace those parameters of ``module`` itself that are trained by copies."""
+    factors = FACTORS if isinstance(module, LowRankLinear) else ()
+    for name, parameter in list(module.named_parameters(recurse=False)):
+        is_trained = train in ("layers", "full") or parameter.dim() == 1 or name in factors
+        if parameter.numel() and is_trained:
+            if parameter not in copies:
+                copies[parameter] = nn.Parameter(parameter.detach().clone())
+            setattr(module, name, copies[parameter])
 
 
 def skill_parameters(model: SoftPromptModel) -> dict[str, nn.Parameter]:
     """A skill's own parameters: prompt, readout, and trained vectors and factors."""
-    return {
-        name: parameter
-        for name, parameter in model.named_parameters()
-        if parameter.requires_grad or not name.startswith("backbone.")
-    }
+    parameters = {}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad or not name.startswith("backbone."):
+            parameters[name] = parameter
+    return parameters
 
 
 def trainable_state(model: SoftPromptModel) -> State:

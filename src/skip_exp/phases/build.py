@@ -88,7 +88,8 @@ def build_model(
         seed: of the job.
         shares_backbone: False for a copy of the weights: those of later jobs stay on the CPU.
     """
-    task, seed = data.spec, phase_seed(seed, "init")
+    task = data.spec
+    seed = phase_seed(seed, "init")
     L.seed_everything(seed, verbose=False)
     ids = start_ids(backbone.tokenizer, prompt.length, seed, data.token_counts())
     soft = new_prompt(
@@ -124,7 +125,9 @@ def start_ids(tokenizer: PreTrainedTokenizerBase, length: int, seed: int, counts
         counts: occurrences by token id.
     """
     weights = counts.double()
-    weights[[i for i in tokenizer.all_special_ids if i < len(weights)]] = 0
+    for i in tokenizer.all_special_ids:
+        if i < len(weights):
+            weights[i] = 0
     generator = torch.Generator().manual_seed(seed)
     draws = min(length, int((weights > 0).sum()))
     if not draws:
@@ -200,20 +203,24 @@ def find_start(cfg: Config, backbone: Backbone) -> Start | None:
     """
     name = cfg.tune.start
     is_optional = name == cfg.task.start
-    folder = None if name is None else _folder(name, cfg.backbone.name, is_optional)
-    if name is None or folder is None:
+    if name is None:
+        return None
+    folder = _find_folder(name, cfg.backbone.name, is_optional)
+    if folder is None:
         return None
     about, tensors = read_skill(folder)
     keep, state, _ = split(tensors)
-    problem = _unfit(cfg, backbone, about, keep)
+    # A task's skill is a default, which not every job fits; one that a user names must fit.
+    problem = _find_problem(cfg, backbone, about, keep)
     if problem and is_optional:
         log.info("tune: a new start: the skill %s %s", name, problem)
         return None
     if problem:
         raise ConfigError("tune.start", name, problem)
-    if cfg.tune.epochs:
-        state = {key: t for key, t in state.items() if not key.startswith("readout.")}
-    origin = about.start or _origin(name, cfg.backbone.name, about)
+    if cfg.tune.epochs:  # the readout is that of the skill's own labels
+        state = {key: x for key, x in state.items() if not key.startswith("readout.")}
+    # A skill that has seen a task's validation rows would leak them.
+    origin = about.start or _name_origin(name, cfg.backbone.name, about)
     if cfg.task.name in SEEN.get(origin, ()):
         raise ConfigError(
             "tune.start",
@@ -232,55 +239,58 @@ def find_start(cfg: Config, backbone: Backbone) -> Start | None:
     )
 
 
-def _origin(name: str, backbone: str, about: SkillRecord) -> str:
+def _name_origin(name: str, backbone: str, about: SkillRecord) -> str:
     """What results and cards call a start: of the package, a task of the user, or a hub id."""
     if find_shipped_skill(name, backbone):
         return f"{OWN_SKILLS}/{name}"
     return about.task if Path(name).expanduser().is_dir() else name
 
 
-def _folder(name: str, backbone: str, is_optional: bool) -> Path | None:
+def _find_folder(name: str, backbone: str, is_optional: bool) -> Path | None:
     """The skill's folder: one of the package, else a local one or from a hub."""
-    if (shipped := find_shipped_skill(name, backbone)) or is_optional:
+    shipped = find_shipped_skill(name, backbone)
+    if shipped or is_optional:
         return shipped
-    if (path := Path(name).expanduser()).is_dir():
+    path = Path(name).expanduser()
+    if path.is_dir():
         return skill_of(path)
     if name.count("/") == 1:
         try:
             return download(name)
         except SkipError as error:
             raise ConfigError("tune.start", name, str(error)) from error
-    shipped_here = ", ".join(sorted(each.name for each in SKILLS.glob("*-*"))) or "none"
+    known = ", ".join(sorted(folder.name for folder in SKILLS.glob("*-*"))) or "none"
     raise ConfigError(
         "tune.start",
         name,
-        f"must be a skill's folder, a hub id, or of the package (NAME-BACKBONE): {shipped_here}",
+        f"must be a skill's folder, a hub id, or of the package (NAME-BACKBONE): {known}",
     )
 
 
-def _unfit(cfg: Config, backbone: Backbone, about: SkillRecord, keep: Keep) -> str:
+def _find_problem(cfg: Config, backbone: Backbone, about: SkillRecord, keep: Keep) -> str:
     """Why a job cannot start from a skill; empty if it can."""
     needed = about.backbone
-    is_whole = needed.layers is None
-    if is_whole and needed.content_hash != backbone.content_hash:
+    is_dense = needed.layers is None
+    if is_dense and needed.content_hash != backbone.content_hash:
         return f"is a skill of another backbone, {needed.name}, not of {cfg.backbone.name}"
     sizes = site_sizes([shape_of(block) for block in backbone.family.blocks(backbone.model)])
-    if not is_whole or any(len(kept) != sizes.get(Site(site)) for site, kept in keep.items()):
+    for site, indices in keep.items():
+        is_dense = is_dense and len(indices) == sizes.get(Site(site))
+    if not is_dense:
         return "is pruned; needs a dense skill (prune.ratio=0)"
-    if not cfg.tune.epochs and about.labels != [*cfg.task.labels]:
+    if not cfg.tune.epochs and about.labels != list(cfg.task.labels):
         return f"answers {', '.join(about.labels)}: needs task.labels in this order"
-    tune, train = cfg.tune, max(cfg.tune.train, about.train, key=TRAIN.index)
+    # A job trains at least what the skill has trained.
+    tune = cfg.tune
+    train = max(tune.train, about.train, key=TRAIN.index)
     if about.train == "gates" and train == "lora":  # both are kept apart from frozen weights
         train = "gates"
     rank = about.rank if train == "lora" and about.rank else tune.rank
-    differing = [
-        f"{key}={needed}"
-        for key, given, needed in (
-            ("backbone.readout", cfg.backbone.readout, about.backbone.readout),
-            ("prompt.kind", cfg.prompt.kind, about.prompt.kind),
-            ("tune.train", tune.train, train),
-            ("tune.rank", tune.rank, rank),
-        )
-        if given != needed
-    ]
-    return f"needs {' '.join(differing)}" if differing else ""
+    settings = (
+        ("backbone.readout", cfg.backbone.readout, needed.readout),
+        ("prompt.kind", cfg.prompt.kind, about.prompt.kind),
+        ("tune.train", tune.train, train),
+        ("tune.rank", tune.rank, rank),
+    )
+    fixes = [f"{key}={wanted}" for key, value, wanted in settings if value != wanted]
+    return f"needs {' '.join(fixes)}" if fixes else ""

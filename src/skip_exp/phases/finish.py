@@ -6,7 +6,7 @@ The cache has the latter alone. It names no place, because its key does not coun
 import gzip
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
@@ -14,7 +14,6 @@ import numpy as np
 import pandas as pd
 import torch
 from safetensors.torch import load
-from torch import nn
 
 from skip_exp import results
 from skip_exp.backbones.load import load_backbone
@@ -76,33 +75,37 @@ def begin_result(job: Job) -> Result:
     )
 
 
-def add_scores(job: Job, result: Result, found: Mapping[str, Entry]) -> None:
+def add_scores(job: Job, result: Result, scored: Mapping[str, Entry]) -> None:
     """Fill in the scores of the three models, as `measure.test` returns them, and the calibration.
 
     Temperature and threshold are of the selection slice, the former's effect that on the
     validation split.
     """
 
-    def scores(metric: str, split: str) -> dict[str, float]:
-        return {state: found[state].values["scores"][split][metric] for state in STATES}
+    def collect(split: str, metric: str) -> dict[str, float]:
+        return {state: scored[state].values["scores"][split][metric] for state in STATES}
 
-    names, splits = job.data.spec.metrics, job.data.spec.extra
-    result.metric = MainScores(name=job.metric, **scores(job.metric, "validation"))
-    result.select = Scores(**scores(job.metric, "select"))
-    result.metrics = {name: scores(name, "validation") for name in names}
-    if splits:
-        result.metrics["extra"] = {
-            split: {name: scores(name, split) for name in names} for split in splits
-        }
-    logits, outcome = found["final"].tensors, job.data.spec.outcome
+    spec = job.data.spec
+    result.metric = MainScores(name=job.metric, **collect("validation", job.metric))
+    result.select = Scores(**collect("select", job.metric))
+    result.metrics = {metric: collect("validation", metric) for metric in spec.metrics}
+    extra = {}
+    for split in spec.extra:
+        extra[split] = {metric: collect(split, metric) for metric in spec.metrics}
+    if extra:
+        result.metrics["extra"] = extra
+    # A temperature that fits the slice is judged by rows that it has not seen.
+    outcome = spec.outcome
+    logits = scored["final"].tensors
+    select_labels = torch.tensor(get_labels(job.data.select))
+    temperature = fit_temperature(outcome, logits["select"], select_labels)
     labels = np.array(get_labels(job.data.validation))
-    of_select = torch.tensor(get_labels(job.data.select))
-    temperature = fit_temperature(outcome, logits["select"], of_select)
     answers = logits["validation"].numpy()
     raw = outcome.calibration_error(answers, labels)
     error = outcome.calibration_error(answers / temperature, labels)
     result.calibration = Calibration(ece=error, ece_raw=raw, temperature=temperature)
-    bound = outcome.find_bound(logits["select"].numpy(), of_select.numpy())
+    # The bound is one of logits, before the temperature; a skill stores a probability after it.
+    bound = outcome.find_bound(logits["select"].numpy(), select_labels.numpy())
     if bound is not None:
         result.calibration.threshold = round(1 / (1 + math.exp(-bound / temperature)), 6)
     log.info(
@@ -131,13 +134,15 @@ def finish(
         is_lasting: False where a contended timing had a part in it.
     """
     results.check_folder(job.output, job.key)  # before its files are replaced
+    # Ranges come from train rows alone: 8 bits must not see what they are scored on.
     record = skill_record(job, final, result)
     ranges = measure_ranges(final.eval(), job.data.train, job.data.tokenizer.pad_token_id)
     save_skill(job.output / "skill", final, keep, record, ranges)
     result.skill = "skill"
     whole = whole_model(record)  # the reference for size and speed
     result.params = count_params(whole, final)
-    before, after = (flops(model, job.cfg.data.max_length) for model in (whole, final))
+    before = flops(whole, job.cfg.data.max_length)
+    after = flops(final, job.cfg.data.max_length)
     result.flops = Flops(before=before, after=after, ratio=before / after)
     result.keep_sizes = keep_sizes(shapes_of(dense), keep)
     result.finished = results.now()
@@ -173,7 +178,8 @@ def unpack(job: Job, done: Entry) -> None:
 def _write_predictions(
     path: Path, job: Job, scored: Mapping[str, Entry], record: SkillRecord
 ) -> None:
-    labels, outcome = get_labels(job.data.validation), record.outcome
+    labels = get_labels(job.data.validation)
+    outcome = record.outcome
     tables = {}
     for state in ("dense", "final"):
         logits = scored[state].tensors["validation"] / record.temperature
@@ -186,39 +192,48 @@ def _write_predictions(
 
 def count_params(before: SoftPromptModel, after: SoftPromptModel) -> Params:
     """Parameters before and after: of the blocks, and of everything in use, prompt included."""
-    block, block_left = block_parameters(before), block_parameters(after)
-    every, every_left = _parameters(before), _parameters(after)
+    block_before = block_parameters(before)
+    block_after = block_parameters(after)
+    all_before = _count_served(before)
+    all_after = _count_served(after)
     return Params(
-        block_before=block,
-        block_after=block_left,
-        block_pruned=1 - block_left / block,
-        all_before=every,
-        all_after=every_left,
-        all_pruned=1 - every_left / every,
+        block_before=block_before,
+        block_after=block_after,
+        block_pruned=1 - block_after / block_before,
+        all_before=all_before,
+        all_after=all_after,
+        all_pruned=1 - all_after / all_before,
     )
 
 
-def _parameters(model: SoftPromptModel) -> int:
+def _count_served(model: SoftPromptModel) -> int:
     """As it is served: low-rank updates are merged, and a classifier's head counts once.
 
     After a fit on a GPU, a model that shares its weights with the fitted one may be on two devices.
     """
     served = model.on("cpu").copy()
     fold_updates(served.backbone)
-    head: Sequence[nn.Module] = ()
+    repeated: set[int] = set()
     if isinstance(served.readout, ClassifierReadout):  # it has a copy of the backbone's
-        head = *served.family.head(served.backbone), served.family.between(served.backbone)
-    twice = {id(p) for part in head for p in part.parameters()}
-    return sum(p.numel() for p in served.parameters() if id(p) not in twice)
+        for part in (*served.family.head(served.backbone), served.family.between(served.backbone)):
+            repeated.update(map(id, part.parameters()))
+    return sum(p.numel() for p in served.parameters() if id(p) not in repeated)
 
 
 def skill_record(job: Job, final: SoftPromptModel, result: Result) -> SkillRecord:
     """The record that is stored in the skill file."""
-    spec, b, prompt = job.data.spec, job.backbone, job.cfg.prompt
-    if job.cfg.prune.layers is not None:  # it needs no more than these
-        b = load_backbone(b.name, b.path, b.family.name, b.readout, job.cfg.prune.layers)
-    factors, tune, retune = list_factors(final.backbone), job.cfg.tune, job.cfg.retune
-    trained = [tune.train, retune.train] if retune.enabled else [tune.train]
+    spec = job.data.spec
+    prompt = job.cfg.prompt
+    backbone = job.backbone
+    layers = job.cfg.prune.layers
+    if layers is not None:  # it needs no more than these
+        family = backbone.family.name
+        backbone = load_backbone(backbone.name, backbone.path, family, backbone.readout, layers)
+    # The most that any phase trained: the skill stores it, whatever came after.
+    train = job.cfg.tune.train
+    if job.cfg.retune.enabled:
+        train = max(train, job.cfg.retune.train, key=TRAIN.index)
+    factors = list_factors(final.backbone)
     return SkillRecord(
         task=spec.name,
         kind=spec.kind,
@@ -227,13 +242,13 @@ def skill_record(job: Job, final: SoftPromptModel, result: Result) -> SkillRecor
         labels=spec.labels,
         words=spec.words,
         backbone=BackboneRecord(
-            name=b.name,
-            path=b.path,
-            family=b.family.name,
-            readout=b.readout,
+            name=backbone.name,
+            path=backbone.path,
+            family=backbone.family.name,
+            readout=backbone.readout,
             pooling=job.cfg.backbone.pooling,  # type: ignore[arg-type]  # checked by the schema
-            content_hash=b.content_hash,
-            layers=b.layers,
+            content_hash=backbone.content_hash,
+            layers=backbone.layers,
         ),
         prompt=PromptRecord(
             kind=prompt.kind,  # type: ignore[arg-type]  # the same
@@ -245,8 +260,7 @@ def skill_record(job: Job, final: SoftPromptModel, result: Result) -> SkillRecor
             validation=result.metric.final,
             data=job.data.source,
         ),
-        # The most that any phase trained: the skill stores it, whatever came after.
-        train=max(trained, key=TRAIN.index),  # type: ignore[arg-type]  # the same
+        train=train,  # type: ignore[arg-type]  # the same
         rank=factors[0].shape[1] if factors else None,
         start=job.start.origin if job.start else None,
         temperature=result.calibration.temperature or 1.0,

@@ -9,7 +9,7 @@ from typing import cast
 
 import torch
 from lightning.pytorch.loggers import Logger
-from torch import Tensor
+from torch import Tensor, nn
 
 from skip_exp.backbones.load import Backbone
 from skip_exp.cache.store import JOB_STAGE, Entry, Keyed, stage_key
@@ -41,16 +41,20 @@ FIXED = 0.03
 def tune(job: Job, loggers: Sequence[Logger] = ()) -> tuple[Keyed[SoftPromptModel], str]:
     """The dense model, and whether its training was a hit or a miss; the curves are logged."""
     arguments = job.dense_arguments
-    stage, key = fit_dense.__name__, stage_key(fit_dense, arguments)
+    key = stage_key(fit_dense, arguments)
     if job.cfg.tune.is_given:
         log.info("tune: the model stays as it is")
         return Keyed(key, job.new_model), "miss"
-    unfinished = job.cache.unfinished(stage, key, "ckpt")
+    # A fit that was killed goes on from this file.
+    unfinished = job.cache.unfinished(fit_dense.__name__, key, "ckpt")
     entry = job.cache.stage(fit_dense, job.trainer, loggers, unfinished, **arguments)
+    # The entry holds what was trained alone: the rest of the model is the backbone.
     model = job.new_model()
     load_trainable(model, entry.tensors)
+    # A fit logs its own curves; a cached one's are logged again.
     if entry.hit:
-        curves, choice = entry.values["curves"], entry.values["choice"]
+        curves = entry.values["curves"]
+        choice = entry.values["choice"]
         replay(loggers, [*curves, mark_kept("tune", curves, choice["epoch"])])
         log_choice("tune (cached)", job.metric, len(curves), **choice)
     return Keyed(entry.key, lambda: model, entry.keep), entry.found
@@ -73,17 +77,26 @@ def fit_dense(
     """Train the dense model: its trained parameters, its curves, and the epoch that it kept.
 
     Args:
-        precision: that of the trainer, which counts in the key.
+        unfinished: see :func:`fit`.
+        precision: that of ``trainer``. The key holds all keywords, and of the trainer only this.
     """
+    # On a GPU the model is moved there: then it must not share weights with later jobs.
     on_cpu = trainers.root_device(trainer).type == "cpu"
     model = build_model(
         data, backbone, pooling, prompt, settings, start, seed, shares_backbone=on_cpu
     )
     start_readout(trainer, model, data, backbone.path)
-    own = phase_seed(seed, "tune")
-    rows = TextDataModule(data, settings.batch, own)
-    epochs = count_epochs(settings, len(data.train))
-    last, curves = fit(trainer, loggers, model, rows, settings, epochs, own, unfinished=unfinished)
+    tune_seed = phase_seed(seed, "tune")
+    last, curves = fit(
+        trainer,
+        loggers,
+        model,
+        TextDataModule(data, settings.batch, tune_seed),
+        settings,
+        count_epochs(settings, len(data.train)),
+        tune_seed,
+        unfinished=unfinished,
+    )
     return Entry(trainable_state(model), {"curves": curves.points, "choice": last.describe()})
 
 
@@ -94,7 +107,9 @@ def retune(
 
     Returns the model, and the number of re-tuning epochs, 0 without re-tuning.
     """
-    model, settings, seed = pruned.copy(), job.cfg.retune, job.seed("retune")
+    settings = job.cfg.retune
+    seed = job.seed("retune")
+    model = pruned.copy()
     if not settings.enabled:
         train_only(model, job.cfg.tune.train)  # the skill stores what was trained, nothing else
         return model.eval(), 0
@@ -103,38 +118,36 @@ def retune(
         start_readout(job.trainer, model, job.data, job.backbone.path, "retune")
     epochs = plan_epochs(job, dense.value, pruned)
     if settings.distill:
-        arguments = {"dense": dense, "data": job.dense_arguments["data"], "texts": job.taught}
-        logits = job.cache.stage(ask_teacher, job.trainer, **arguments).tensors["logits"]
+        # The dense model's logits do not depend on the ratio: jobs of all ratios share them.
+        answered = job.cache.stage(
+            ask_teacher,
+            job.trainer,
+            dense=dense,
+            data=job.dense_arguments["data"],
+            texts=job.student_rows,
+        )
         rows = TextDataModule(
             job.data,
             settings.batch,
             seed,
-            teacher=logits,
-            rows=job.taught.value,
+            teacher=answered.tensors["logits"],
+            rows=job.student_rows.value,
             versions=1 + settings.copies,
         )
     else:
         rows = TextDataModule(job.data, settings.batch, seed)
-    fit(
-        job.trainer,
-        loggers,
-        model,
-        rows,
-        settings,
-        epochs,
-        seed,
-        settings.distill,
-        job.cache.unfinished(JOB_STAGE, job.key, "ckpt"),
-    )
+    unfinished = job.cache.unfinished(JOB_STAGE, job.key, "ckpt")
+    fit(job.trainer, loggers, model, rows, settings, epochs, seed, settings.distill, unfinished)
     return model.eval(), epochs
 
 
 def plan_epochs(job: Job, dense: SoftPromptModel, pruned: SoftPromptModel) -> int:
-    """The given epochs, or as many as ``retune.budget`` pays or few rows need.
+    """The configured epochs, or as many as ``retune.budget`` pays or few rows need.
 
     FLOPs are counted at the mean length of the train rows, so all machines get the same number.
     """
-    settings, lengths = job.cfg.retune, [len(row["input_ids"]) for row in job.data.train]
+    settings = job.cfg.retune
+    lengths = [len(row["input_ids"]) for row in job.data.train]
     mean = round(sum(lengths) / len(lengths))
     operations = flops(pruned, mean) / flops(dense, mean)
     return max(count_paid_epochs(settings, operations), count_epochs(settings, len(lengths)))
@@ -144,7 +157,7 @@ def ask_teacher(
     trainer: TrainerConfig, *, dense: SoftPromptModel, data: Rows, texts: list[Row]
 ) -> Entry:
     """The dense model's logits of the texts [rows, labels], computed once for all ratios."""
-    logits = ask(trainer, dense, data, texts, lambda model, inputs: model(**inputs), "teacher")
+    logits = ask(trainer, dense, data, texts, answer_batch, "teacher")
     return Entry({"logits": logits})
 
 
@@ -167,10 +180,12 @@ def fit(
         seed: of the phase.
         unfinished: file for the state of the fit, from which it goes on if it was killed.
     """
-    phase, spec = settings.phase, rows.encoded.spec
+    phase = settings.phase
     if epochs > settings.epochs:
         log.info("%s: %d epochs instead of %d (min_steps, budget)", phase, epochs, settings.epochs)
-    metric, select = spec.metrics[0], len(rows.encoded.select)
+    spec = rows.encoded.spec
+    metric = spec.metrics[0]
+    select = len(rows.encoded.select)
     tuner = PromptTuner(model, phase, replace(settings, epochs=epochs), spec, distill)
     last, curves = trainers.fit(tuner, rows, trainer, metric, seed, loggers, select, unfinished)
     log_choice(phase, metric, epochs, **last.describe())
@@ -200,18 +215,29 @@ def start_readout(
         log.warning("tune: tune.train=prompt leaves the head random: prompt_readout trains it")
         return
 
-    def read(model: SoftPromptModel, inputs: Batch) -> Tensor:
-        seen: list[Tensor] = []
-        linear = cast(HeadReadout, model.readout).linear
-        with linear.register_forward_pre_hook(lambda _, given: seen.append(given[0])):
-            model(**inputs)
-        return seen[0]
-
-    inputs = ask(trainer, model, data, data.train, read, "head")
-    if not inputs.isfinite().all():
+    features = ask(trainer, model, data, data.train, read_features, "head")
+    if not features.isfinite().all():
         raise ConfigError("backbone.path", path, "answers nan or inf; take undamaged weights")
-    fit_linear(readout.linear, inputs, torch.tensor(get_labels(data.train)), data.spec.outcome)
-    log.info("%s: the head starts as logistic regression on %d rows", phase, len(inputs))
+    fit_linear(readout.linear, features, torch.tensor(get_labels(data.train)), data.spec.outcome)
+    log.info("%s: the head starts as logistic regression on %d rows", phase, len(features))
+
+
+def read_features(model: SoftPromptModel, batch: Batch) -> Tensor:
+    """What the linear of a head gets for a batch [rows, in]."""
+    features: list[Tensor] = []
+
+    def store(_linear: nn.Module, inputs: tuple[Tensor]) -> None:
+        features.append(inputs[0])
+
+    with cast(HeadReadout, model.readout).linear.register_forward_pre_hook(store):
+        model(**batch)
+    return features[0]
+
+
+def answer_batch(model: SoftPromptModel, batch: Batch) -> Tensor:
+    """Logits of a batch [rows, labels]."""
+    logits: Tensor = model(**batch)
+    return logits
 
 
 def log_choice(
@@ -222,10 +248,12 @@ def log_choice(
     Args:
         epoch: from 0; -1 is the state before training.
     """
-    state = (
-        f"epoch {epoch + 1} of {epochs}" if epoch >= 0 else f"its start, above all {epochs} epochs"
-    )
-    noise = "" if score >= highest else f"; the best, {100 * highest:.1f}, is within the noise"
+    state = f"epoch {epoch + 1} of {epochs}"
+    if epoch < 0:
+        state = f"its start, above all {epochs} epochs"
+    noise = ""
+    if score < highest:
+        noise = f"; the best, {100 * highest:.1f}, is within the noise"
     log.info(
         "%s: keeping %s: %s %.1f on the selection slice, %.1f before%s",
         phase,
@@ -243,25 +271,25 @@ def ask(
     data: Rows,
     rows: Sequence[Row],
     question: Callable[[SoftPromptModel, Batch], Tensor],
-    what: str,
+    title: str,
 ) -> Tensor:
-    """``question(model, inputs)`` [n, ...] for ``rows`` of ``data``, in their order, on the CPU.
+    """``question(model, batch)`` [n, ...] for ``rows`` of ``data``, in their order, on the CPU.
 
     Args:
-        what: title of the progress bar.
+        question: such as :func:`answer_batch`; a batch has no labels.
+        title: of the progress bar.
     """
     device = trainers.root_device(trainer)
     model = model.to(device).eval()
 
-    batches = batch_by_length(rows, EVAL_BATCH)
-
     @torch.inference_mode()
-    def answer(part: list[Row]) -> Tensor:
-        batch = collate(part, data.tokenizer.pad_token_id)
-        on_device = {name: t.to(device) for name, t in batch.items() if name != "labels"}
-        return question(model, on_device)
+    def answer(batch_rows: list[Row]) -> Tensor:
+        batch = collate(batch_rows, data.tokenizer.pad_token_id)
+        batch.pop("labels", None)
+        return question(model, {name: x.to(device) for name, x in batch.items()})
 
-    answers = answer_all(rows, console.bar(len(batches), what, batches), answer)
+    batches = batch_by_length(rows, EVAL_BATCH)
+    answers = answer_all(rows, console.bar(len(batches), title, batches), answer)
     model.to("cpu")  # where all models are between two passes: they share weights
     # A single copy at the end: a copy per batch would synchronize with the GPU each time.
     return torch.stack(answers).cpu()

@@ -67,18 +67,21 @@ class Job:
     @cached_property
     def key(self) -> str:
         """The job's id, which is its key as the last stage: settings, content and code."""
-        cfg, data = self.cfg, self.data
-        settings = {key: value for key, value in asdict(cfg).items() if key not in BESIDE}
+        settings = asdict(self.cfg)
+        for group in BESIDE:
+            del settings[group]
         for group, names in PLACES.items():
             for name in names:
                 del settings[group][name]
+        data = self.data
+        custom = filter(None, parts(self.cfg).values())
         identity: dict[str, Any] = {
             "settings": settings,
             "data": [data.fingerprint, data.read, data.dropped, data.is_sample],
             "backbone": self.backbone.content_hash,
             "start": self.start.content if self.start else None,
             "precision": self.trainer.precision,
-            "code": [job_code(), parts_code(*(part for part in parts(cfg).values() if part))],
+            "code": [job_code(), parts_code(*custom)],
             "skill": VERSION,  # a job holds the files of one
         }
         return digest(identity)[:16]
@@ -98,7 +101,10 @@ class Job:
 
         Content counts, not places or names of backbones.
         """
-        cfg, b, spec, data = self.cfg, self.backbone, self.data.spec, self.data
+        cfg = self.cfg
+        data = self.data
+        spec = data.spec
+        backbone = self.backbone
         start = self.start
         rows = [data.fingerprint, data.train_rows, data.train_rows and cfg.seed]
         reading = [
@@ -109,9 +115,10 @@ class Job:
             spec.metrics,
             spec.extra,
         ]
+        weights = [backbone.content_hash, backbone.family.name, backbone.readout]
         return {
             "data": Keyed(digest([rows, reading]), lambda: data),
-            "backbone": Keyed(digest([b.content_hash, b.family.name, b.readout]), lambda: b),
+            "backbone": Keyed(digest(weights), lambda: backbone),
             "pooling": cfg.backbone.pooling,
             "prompt": cfg.prompt,
             "settings": replace(cfg.tune, start=None),
@@ -121,13 +128,15 @@ class Job:
         }
 
     @cached_property
-    def taught(self) -> Keyed[list[Row]]:
-        """What the dense model labels: train rows and their versions."""
-        cfg, data = self.cfg, self.dense_arguments["data"].key
-        return Keyed(digest([data, cfg.retune.copies, cfg.seed]), self._make_taught)
+    def student_rows(self) -> Keyed[list[Row]]:
+        """What the dense model labels as teacher: train rows and their versions."""
+        data = self.dense_arguments["data"].key
+        key = digest([data, self.cfg.retune.copies, self.cfg.seed])
+        return Keyed(key, self._make_student_rows)
 
-    def _make_taught(self) -> list[Row]:
-        rows, copies = self.data.train, self.cfg.retune.copies
+    def _make_student_rows(self) -> list[Row]:
+        rows = self.data.train
+        copies = self.cfg.retune.copies
         if not copies:
             return rows
         words = cast(Tensor, self.backbone.model.get_input_embeddings().weight)

@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from skip_exp.cache.store import Entry, Keyed
+from skip_exp.cache.store import Entry, Keyed, stage_key
 from skip_exp.config.schema import BenchmarkConfig, TrainerConfig
 from skip_exp.data.rows import Rows, get_labels
 from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.models.surgery import random_batch
-from skip_exp.phases.fit import ask
+from skip_exp.phases.fit import answer_batch, ask
 from skip_exp.phases.job import Job
 from skip_exp.skill.files import whole_model
 from skip_exp.skill.skill import Skill
@@ -32,8 +32,9 @@ def test(
     job: Job, dense: Keyed[SoftPromptModel], pruned: SoftPromptModel, final: SoftPromptModel
 ) -> dict[str, Entry]:
     """Scores of the three models, in fp32; without re-tuning pruned and final are the same."""
+    # The dense model is the same for all ratios, so its scores are cached; the others are not.
     data = job.dense_arguments["data"]
-    entry = job.cache.stage(score_model, job.trainer, model=dense, data=data)  # for all ratios
+    entry = job.cache.stage(score_model, job.trainer, model=dense, data=data)
     _log("dense", entry.values, " (from the cache)" if entry.hit else "")
     cut = score_model(job.trainer, model=pruned, data=job.data)
     _log("pruned", cut.values)
@@ -44,9 +45,10 @@ def test(
     return {"dense": entry, "pruned": cut, "final": retuned}
 
 
-def _log(state: str, found: dict[str, Any], note: str = "") -> None:
-    scores = (f"{name} {100 * value:.1f}" for name, value in found["scores"]["validation"].items())
-    log.info("%-6s  %s%s", state, "  ".join(scores), note)
+def _log(state: str, values: dict[str, Any], note: str = "") -> None:
+    scores = values["scores"]["validation"]
+    texts = [f"{name} {100 * score:.1f}" for name, score in scores.items()]
+    log.info("%-6s  %s%s", state, "  ".join(texts), note)
 
 
 def score_model(trainer: TrainerConfig, *, model: SoftPromptModel, data: Rows) -> Entry:
@@ -55,38 +57,37 @@ def score_model(trainer: TrainerConfig, *, model: SoftPromptModel, data: Rows) -
     With several labels per text, the slice sets the logit above which a label is given. The values
     are {scores: {split: {metric: value}}}, the tensors the logits of each split [rows, labels].
     """
-    spec, outcome = data.spec, data.spec.outcome
-    splits = {"select": data.select, "validation": data.validation, **data.extra}
+    splits = {"select": data.select, "validation": data.validation} | data.extra
     logits: dict[str, Tensor] = {}
     labels: dict[str, Any] = {}
     for name, rows in splits.items():
-        logits[name] = ask(
-            trainer, model, data, rows, lambda model, inputs: model(**inputs), "scoring"
-        )
+        logits[name] = ask(trainer, model, data, rows, answer_batch, "scoring")
         labels[name] = np.array(get_labels(rows))
+    # The bound is chosen on the slice and holds for every split.
+    outcome = data.spec.outcome
     bound = outcome.find_bound(logits["select"].numpy(), labels["select"])
+    metrics = data.spec.metrics
     scores = {}
     for name in splits:
-        scores[name] = outcome.score(spec.metrics, logits[name].numpy(), labels[name], bound)
+        scores[name] = outcome.score(metrics, logits[name].numpy(), labels[name], bound)
     return Entry(logits, {"scores": scores})
 
 
 def benchmark(job: Job, done: Entry) -> dict[str, Any]:
     """The ``latency`` of a finished job's models, from the cache where it was taken here."""
-    place, settings = describe_place(job.device), job.cfg.benchmark
-    return job.cache.stage(
-        time_models,
-        job.output / "skill",
-        job.device,
-        job=Keyed(done.key, lambda: done.key, done.keep),
-        settings=settings,
-        place=place,
-    ).values
+    settings = job.cfg.benchmark
+
+    def measure() -> Entry:
+        return time_models(job.output / "skill", settings, job.device)
+
+    if not done.keep:  # a job that is not stored has no timing that is
+        return measure().values
+    identity = {"job": done.key, "settings": settings, "place": describe_place(job.device)}
+    key = stage_key(time_models, identity)
+    return job.cache.get(time_models.__name__, key, measure).values
 
 
-def time_models(
-    skill: Path, device: str, *, job: str, settings: BenchmarkConfig, place: list[Any]
-) -> Entry:
+def time_models(skill: Path, settings: BenchmarkConfig, device: str) -> Entry:
     """Time a skill against its dense model; under load the timing is not kept.
 
     The dense model's weights do not matter to its speed: it is rebuilt, not loaded.
@@ -109,29 +110,27 @@ def compare(
         the ratios of pairs), ``spread`` (half their interquartile range), ``contended`` (other
         processes took cores that it needed).
     """
-    models = [model.on(device).eval() for model in (dense, final)]
-    inputs = random_batch(models[0], settings.batch, settings.seq_len)
-    times, contended = alone(
-        lambda: interleave(
-            [partial(model, **inputs) for model in models],
-            repeats=settings.repeats,
-            warmup=WARMUP,
-            device=device,
-        ),
-        device=device,
-    )
-    ratios = [a / b for a, b in zip(*times, strict=True)]
-    dense_ms, final_ms = (statistics.median(of_model) * 1e3 for of_model in times)
-    speedup = statistics.median(ratios)
-    low, _, high = statistics.quantiles(ratios, n=4) if len(ratios) > 1 else (0.0, 0.0, 0.0)
-    return {
-        "batch": settings.batch,
-        "seq_len": settings.seq_len,
-        **place(device),
+    dense = dense.on(device).eval()
+    final = final.on(device).eval()
+    inputs = random_batch(dense, settings.batch, settings.seq_len)
+    calls = [partial(dense, **inputs), partial(final, **inputs)]
+
+    def measure() -> list[list[float]]:
+        return interleave(calls, repeats=settings.repeats, warmup=WARMUP, device=device)
+
+    (dense_seconds, final_seconds), contended = alone(measure, device=device)
+    # Passes are compared in pairs: both of a pair met the same load.
+    ratios = [a / b for a, b in zip(dense_seconds, final_seconds, strict=True)]
+    spread = 0.0
+    if len(ratios) > 1:
+        low, _, high = statistics.quantiles(ratios, n=4)
+        spread = (high - low) / 2
+    latency = {"batch": settings.batch, "seq_len": settings.seq_len} | place(device)
+    return latency | {
         "dtype": "float32",
-        "dense_ms": dense_ms,
-        "final_ms": final_ms,
-        "speedup": speedup,
-        "spread": (high - low) / 2,
+        "dense_ms": statistics.median(dense_seconds) * 1e3,
+        "final_ms": statistics.median(final_seconds) * 1e3,
+        "speedup": statistics.median(ratios),
+        "spread": spread,
         "contended": contended,
     }

@@ -35,12 +35,13 @@ def prepare(cfg: Config) -> Job:
     Raises:
         SkipError: data or a backbone that cannot be loaded, or values that exclude each other.
     """
-    b = cfg.backbone
-    backbone = load_backbone(b.name, b.path, b.family, b.readout)
+    needed = cfg.backbone
+    backbone = load_backbone(needed.name, needed.path, needed.family, needed.readout)
+    # The rows come last, because encoding them takes longest.
     check_backbone(cfg, backbone)
     start = find_start(cfg, backbone)
     trainer = usable(cfg.trainer)
-    data = _data(cfg, backbone)
+    data = _read_data(cfg, backbone)
     if start:
         cfg = replace(cfg, prompt=replace(cfg.prompt, length=start.length))
     check_length(cfg, backbone)
@@ -61,7 +62,7 @@ def check_backbone(cfg: Config, backbone: Backbone) -> None:
     build_readout(backbone, task.num_labels, tuple(task.words))  # refuses what it cannot read
     if cfg.backbone.readout == "classifier":
         names = class_names(dict(backbone.model.config.id2label or {}))
-        if names is not None and [*task.labels] != names:
+        if names is not None and list(task.labels) != names:
             raise ConfigError(
                 "task.labels",
                 task.labels,
@@ -81,10 +82,10 @@ def check_backbone(cfg: Config, backbone: Backbone) -> None:
 
 def check_length(cfg: Config, backbone: Backbone) -> None:
     """Refuse a prompt and texts that have no room beside each other. Raises ConfigError."""
-    limit, prompt = backbone.max_positions, cfg.prompt
+    limit = backbone.max_positions
     if limit is None:
         return
-    added = READOUT_CLASSES[backbone.readout].added
+    prompt = cfg.prompt
     # A prefix starts from the keys that the backbone computes for as many tokens.
     if prompt.kind == "prefix" and prompt.length > limit:
         raise ConfigError(
@@ -92,7 +93,9 @@ def check_length(cfg: Config, backbone: Backbone) -> None:
             prompt.length,
             f"must be at most {limit}, the positions of {backbone.name}",
         )
-    virtual = added + (prompt.length if PROMPT_CLASSES[prompt.kind].at_input else 0)
+    virtual = READOUT_CLASSES[backbone.readout].added
+    if PROMPT_CLASSES[prompt.kind].at_input:
+        virtual += prompt.length
     lengths = {"data.max_length": cfg.data.max_length, "benchmark.seq_len": cfg.benchmark.seq_len}
     for key, length in lengths.items():
         if length + virtual > limit:
@@ -107,17 +110,23 @@ def check_length(cfg: Config, backbone: Backbone) -> None:
 _loaded: dict[str, Rows] = {}  # tokenised data of the last few tasks of this process
 
 
-def _data(cfg: Config, backbone: Backbone) -> Rows:
+def _read_data(cfg: Config, backbone: Backbone) -> Rows:
     """The rows of the job as token ids; the log says where they are from."""
     data = _encode_rows(cfg, backbone)
     if cfg.data.train_rows is not None:
         data = draw_rows(data, cfg.data.train_rows, phase_seed(cfg.seed, "rows"))
-    name, counts = cfg.task.name, (len(data.train), len(data.select), len(data.validation))
-    log.info("%s: %d train, %d select, %d validation rows from %s", name, *counts, data.source)
+    log.info(
+        "%s: %d train, %d select, %d validation rows from %s",
+        cfg.task.name,
+        len(data.train),
+        len(data.select),
+        len(data.validation),
+        data.source,
+    )
     if data.is_sample:
         log.warning(
             "%s: rows of %s STAND IN for the task's own: no score is one of the task",
-            name,
+            cfg.task.name,
             data.source,
         )
     return data
@@ -125,13 +134,15 @@ def _data(cfg: Config, backbone: Backbone) -> Rows:
 
 def _encode_rows(cfg: Config, backbone: Backbone) -> Rows:
     """All rows of the task, encoded once for the jobs of a process."""
-    task, data, length = cfg.task, cfg.data, cfg.data.max_length
+    task = cfg.task
+    data = cfg.data
+    length = data.max_length
     files = stamp(*local_files(task, data.dir).values())
     options = (data.drop_bad, data.deduplicate, data.sep, data.encoding)
     # Where a task has no validation file, the seed decides which rows are set apart.
     seed = cfg.seed if task.files and task.validation not in task.files else None
-    described = (asdict(task), data.source, data.dir, files, length, options, seed)
-    key = digest([*described, backbone.content_hash])
+    identity = [asdict(task), data.source, data.dir, files, length, options, seed]
+    key = digest([*identity, backbone.content_hash])
     if key not in _loaded:
         rows = load_rows(task, data, cfg.seed)
         while len(_loaded) >= 4:
@@ -151,15 +162,16 @@ def method_of(settings: AttributionConfig, seed: int) -> Keyed[Method]:
     if not callable(method):
         raise ConfigError("attribution._target_", target, "must be a function (model, batches)")
     parameters = inspect.signature(method).parameters
-    takes_any = any(each.kind is each.VAR_KEYWORD for each in parameters.values())
-    unknown = [] if takes_any else [key for key in settings.options if key not in parameters]
-    if unknown:
-        known = ", ".join([*parameters][2:]) or "none"
-        raise ConfigError(
-            f"attribution.options.{unknown[0]}",
-            settings.options[unknown[0]],
-            f"no such option of {target}, which has: {known}; attribution=random sets none",
-        )
+    # Else a misspelt option would be refused only after tuning.
+    takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    for name, value in settings.options.items():
+        if name not in parameters and not takes_any:
+            known = ", ".join(list(parameters)[2:]) or "none"
+            raise ConfigError(
+                f"attribution.options.{name}",
+                value,
+                f"no such option of {target}, which has: {known}; attribution=random sets none",
+            )
     options = dict(settings.options)
     if "seed" in parameters:
         options = {"seed": seed} | options

@@ -5,6 +5,7 @@ Relevance is computed once for all ratios.
 
 import logging
 import os
+from collections import Counter
 
 import lightning as L
 import torch
@@ -99,11 +100,13 @@ def prune(
 def log_reached(dense: SoftPromptModel, pruned: SoftPromptModel, keep: Keep, ratio: float) -> None:
     """Log what was pruned, as a warning where ``ratio`` could not be met."""
     reached = 1 - block_parameters(pruned) / block_parameters(dense)
-    kinds: dict[str, tuple[int, int]] = {}
-    for site, (kept, of) in keep_sizes(shapes_of(dense), keep).items():
-        before, after = kinds.get(Site(site).kind, (0, 0))
-        kinds[Site(site).kind] = before + of, after + kept
-    sizes = ", ".join(f"{kind} {of:,} -> {kept:,}" for kind, (of, kept) in kinds.items())
+    before: Counter[str] = Counter()
+    after: Counter[str] = Counter()
+    for site, (left, size) in keep_sizes(shapes_of(dense), keep).items():
+        kind = Site(site).kind
+        before[kind] += size
+        after[kind] += left
+    sizes = ", ".join(f"{kind} {before[kind]:,} -> {after[kind]:,}" for kind in before)
     if abs(reached - ratio) > MISSED:
         log.warning(
             "pruned %.1f %% of the block parameters, not prune.ratio=%s: %s",

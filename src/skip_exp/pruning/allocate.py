@@ -62,17 +62,20 @@ def allocate(
         ConfigError: ``sites`` and ``layers`` cannot reach ``ratio``, or an unknown choice.
     """
     check(sizes, ratio=ratio, sites=sites, allocation=allocation, layers=layers)
-    left = _first_layers(sizes, layers)
-    groups = _groups(relevance, left, sites, round_to)
+    # What the later layers hold counts towards the ratio.
+    left = _select_layers(sizes, layers)
     total = _count_parameters(sizes)
     max_removed = ratio * total - (total - _count_parameters(left))
+    groups = _group_neurons(relevance, left, sites, round_to)
     removed = _fill(_order_groups(groups, allocation), max_removed)
-    keep: Keep = {
-        site: top(relevance[site], removed.get(site, 0))
-        for site in dict.fromkeys(group.site for group in groups)
-    }
-    gone = {shape.name.site: torch.arange(0) for shape in sizes if shape not in left}
-    return keep | gone
+    keep: Keep = {}
+    for group in groups:
+        if group.site not in keep:
+            keep[group.site] = top(relevance[group.site], removed.get(group.site, 0))
+    for shape in sizes:
+        if shape not in left:
+            keep[shape.name.site] = torch.arange(0)
+    return keep
 
 
 def check(
@@ -87,7 +90,7 @@ def check(
 
     A ``ratio`` that is None is not known yet.
     """
-    order_of(allocation)
+    order_of(allocation)  # raises where there is none
     if layers is not None:
         depth = min(Counter(s.name.stack for s in sizes if s.name.part == "ffn").values())
         if layers > depth:
@@ -111,12 +114,15 @@ def check(
 
 def bounds(sizes: list[Shape], sites: list[str], layers: int | None = None) -> tuple[float, float]:
     """The ratio that ``layers`` removes, and the largest one that ``sites`` can reach then."""
-    left, total = _first_layers(sizes, layers), _count_parameters(sizes)
-    least = sum(s.rest if s.name.site.kind in sites else s.parameters for s in left)
+    left = _select_layers(sizes, layers)
+    total = _count_parameters(sizes)
+    least = 0
+    for shape in left:
+        least += shape.rest if shape.name.site.kind in sites else shape.parameters
     return (total - _count_parameters(left)) / total, 1 - least / total
 
 
-def _first_layers(sizes: list[Shape], layers: int | None) -> list[Shape]:
+def _select_layers(sizes: list[Shape], layers: int | None) -> list[Shape]:
     return [shape for shape in sizes if layers is None or shape.name.layer < layers]
 
 
@@ -124,7 +130,7 @@ def _count_parameters(sizes: list[Shape]) -> int:
     return sum(shape.parameters for shape in sizes)
 
 
-def _groups(
+def _group_neurons(
     relevance: Relevance, sizes: list[Shape], sites: list[str], round_to: int
 ) -> list[Group]:
     """Group the neurons of every site, least relevant first."""
@@ -135,32 +141,33 @@ def _groups(
             continue
         scores = relevance[site].double().sort().values
         step = 1 if site.kind == "heads" else min(round_to, len(scores))
-        bounds = [*range(len(scores) % step, len(scores) + 1, step)]
-        if bounds[0] > 0:  # the least relevant group is the incomplete one
-            bounds = [0, *bounds]
-        for low, high in pairwise(bounds):
+        edges = list(range(len(scores) % step, len(scores) + 1, step))
+        if edges[0] > 0:  # the least relevant group is the incomplete one
+            edges.insert(0, 0)
+        for low, high in pairwise(edges):
             size = high - low
             groups.append(Group(site, size, float(scores[low:high].sum()), size * shape.cost))
     return groups
 
 
-def _quantiles(groups: list[Group], of: Callable[[Group], str]) -> list[Group]:
-    """Order that takes the same fraction, by cost, from every class that ``of`` names."""
+def _take_evenly(groups: list[Group], name: Callable[[Group], str]) -> list[Group]:
+    """Order that takes the same fraction, by cost, from every class that ``name`` names."""
     ranked = sorted(groups, key=lambda group: group.relevance / group.cost)
-    totals: dict[str, int] = {}
+    totals: Counter[str] = Counter()
     for group in ranked:
-        totals[of(group)] = totals.get(of(group), 0) + group.cost
-    gone = dict.fromkeys(totals, 0)
-    keyed = []
+        totals[name(group)] += group.cost
+    # Groups go in the order of the fraction of their class that is gone with them.
+    removed: Counter[str] = Counter()
+    fractions = []
     for position, group in enumerate(ranked):
-        gone[of(group)] += group.cost
-        keyed.append((gone[of(group)] / totals[of(group)], position, group))
-    return [group for _, _, group in sorted(keyed, key=lambda item: item[:2])]
+        removed[name(group)] += group.cost
+        fractions.append((removed[name(group)] / totals[name(group)], position))
+    return [ranked[position] for _, position in sorted(fractions)]
 
 
 ORDERS: dict[str, Callable[[list[Group]], list[Group]]] = {
-    "global": lambda groups: _quantiles(groups, lambda group: group.site.like),
-    "uniform": lambda groups: _quantiles(groups, lambda group: group.site),
+    "global": lambda groups: _take_evenly(groups, lambda group: group.site.like),
+    "uniform": lambda groups: _take_evenly(groups, lambda group: group.site),
 }
 
 
@@ -172,23 +179,23 @@ def order_of(allocation: str) -> Callable[[list[Group]], list[Group]]:
     """
     if allocation in ORDERS:
         return ORDERS[allocation]
-    found = import_part("prune.allocation", allocation)
-    if not callable(found):
+    order = import_part("prune.allocation", allocation)
+    if not callable(order):
         raise ConfigError("prune.allocation", allocation, "must be a function (groups) -> groups")
-    return cast(Callable[[list[Group]], list[Group]], found)
+    return cast(Callable[[list[Group]], list[Group]], order)
 
 
 def _order_groups(groups: list[Group], allocation: str) -> list[Group]:
     """The groups in the order in which they go, each at most once. Raises ConfigError."""
-    found = order_of(allocation)([*groups])
-    if not isinstance(found, Iterable):
+    returned = order_of(allocation)(list(groups))
+    if not isinstance(returned, Iterable):
         raise ConfigError(
             "prune.allocation",
             allocation,
-            f"must return the groups in order, not {type(found).__name__}",
+            f"must return the groups in order, not {type(returned).__name__}",
         )
-    order, left = [*found], {id(group) for group in groups}
-    if len({id(group) for group in order} & left) < len(order):
+    order = list(returned)
+    if len(set(map(id, order)) & set(map(id, groups))) < len(order):
         raise ConfigError(
             "prune.allocation",
             allocation,

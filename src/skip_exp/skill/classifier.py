@@ -50,8 +50,8 @@ class Classifier(ABC):
 
     def __repr__(self) -> str:
         about = self.about
-        what = f"task={about.task!r}, labels={about.labels}, backbone={about.backbone.name!r}"
-        return f"{type(self).__name__}({what})"
+        fields = f"task={about.task!r}, labels={about.labels}, backbone={about.backbone.name!r}"
+        return f"{type(self).__name__}({fields})"
 
     @abstractmethod
     def save(self, folder: str | Path) -> Path:
@@ -119,11 +119,11 @@ class Classifier(ABC):
 
     def _stream(self, examples: Iterable[Example], reject: float) -> Iterator[Prediction]:
         about = self.about
-        texts = (example_texts(about, x, n) for n, x in enumerate(examples, 1))
+        texts = (example_texts(about, example, i) for i, example in enumerate(examples, 1))
         while chunk := list(islice(texts, CHUNK)):
             for row in self.probabilities(chunk):
-                given: Any = about.outcome.answer(about.labels, row, about.threshold, reject)
-                yield given | {"probabilities": dict(zip(about.labels, row, strict=True))}
+                answer: Any = about.outcome.answer(about.labels, row, about.threshold, reject)
+                yield answer | {"probabilities": dict(zip(about.labels, row, strict=True))}
 
     def annotate(self, rows: Any) -> Any:
         """The rows of a data frame, with columns ``predicted``, ``probability`` and ``error``.
@@ -141,14 +141,17 @@ class Classifier(ABC):
             raise SkipError("annotate: not for several labels per text; predict gives them")
         table = read_frame(rows, columns_of(self.about.text))
         texts, bad = build_all(table.rows, self.about.text)
-        answers = dict(zip(texts, self.probabilities([*texts.values()]), strict=True))
-        numbers, labels = range(1, len(rows) + 1), self.about.labels
-        found = [answers.get(number) for number in numbers]
-        return rows.assign(
-            predicted=[labels[row.index(max(row))] if row else None for row in found],
-            probability=[max(row) if row else None for row in found],
-            error=[bad.get(number) for number in numbers],
-        )
+        answers = dict(zip(texts, self.probabilities(list(texts.values())), strict=True))
+        labels = self.about.labels
+        predicted: list[str | None] = []
+        probability: list[float | None] = []
+        error: list[str | None] = []
+        for number in range(1, len(rows) + 1):
+            row = answers.get(number)
+            predicted.append(labels[row.index(max(row))] if row else None)
+            probability.append(max(row) if row else None)
+            error.append(bad.get(number))
+        return rows.assign(predicted=predicted, probability=probability, error=error)
 
     def _check_reject(self, reject: float) -> None:
         if not 0 <= reject <= 1:
@@ -170,8 +173,8 @@ class Classifier(ABC):
         """Score it on rows.
 
         Example:
-            >>> found = skill.evaluate("test.csv")
-            >>> found["accuracy"], found["errors"][0]
+            >>> scores = skill.evaluate("test.csv")
+            >>> scores["accuracy"], scores["errors"][0]
             (0.92, {'row': 7, 'text': 'not bad', 'true': 'good', 'predicted': 'bad', ...})
 
         Returns:

@@ -36,7 +36,7 @@ _TEXTS_AT_ONCE = 1000  # texts that are encoded together
 def cut_tokenizer(
     tokenizer: PreTrainedTokenizerBase, texts: Texts, needed: Iterable[int] = ()
 ) -> tuple[PreTrainedTokenizerBase, list[int]]:
-    """A tokenizer with the tokens that ``texts`` use, and the old ids [kept] of its tokens.
+    """A tokenizer with the tokens that ``texts`` use, and the old ids of its tokens.
 
     A token's new id is the index of its old id in that list. All special and added tokens stay.
     All single characters (or bytes) stay, so that no word of known characters becomes unknown.
@@ -48,20 +48,22 @@ def cut_tokenizer(
     Raises:
         SkipError: the tokenizer cannot be cut, or a text would get other tokens.
     """
-    whole = _without_limits(tokenizer)
+    whole = _lift_limits(tokenizer)
     described: Described = json.loads(whole.to_str())
-    used = {*needed, *tokenizer.all_special_ids}
-    used |= {token["id"] for token in described["added_tokens"]}
-    used |= {i for ids in _encode(whole, texts) for i in ids}
-    kept = sorted(_choose_kept(described, used))
-    new_ids = {old: new for new, old in enumerate(kept)}
-    full: Described = json.loads(tokenizer.backend_tokenizer.to_str())
-    smaller = _rebuilt(tokenizer, _renumber(full, new_ids))
-    _check(whole, _without_limits(smaller), new_ids, texts)
-    return smaller, kept
+    used = set(needed) | set(tokenizer.all_special_ids)
+    for token in described["added_tokens"]:
+        used.add(token["id"])
+    for ids in _encode(whole, texts):
+        used.update(ids)
+    old_ids = sorted(_choose_ids(described, used))
+    new_ids = {old: new for new, old in enumerate(old_ids)}
+    full: Described = json.loads(tokenizer.backend_tokenizer.to_str())  # truncates and pads
+    smaller = _rebuild(tokenizer, _renumber(full, new_ids))
+    _check(whole, _lift_limits(smaller), new_ids, texts)
+    return smaller, old_ids
 
 
-def _without_limits(tokenizer: PreTrainedTokenizerBase) -> Tokenizer:
+def _lift_limits(tokenizer: PreTrainedTokenizerBase) -> Tokenizer:
     """A copy that neither truncates nor pads."""
     copied: Tokenizer = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
     copied.no_truncation()
@@ -73,35 +75,42 @@ def _encode(tokenizer: Tokenizer, texts: Texts) -> Iterator[list[int]]:
     """Token ids of every text or pair, special tokens included."""
     inputs = (tuple(row) if len(row) == 2 else row[0] for row in texts)
     while chunk := list(islice(inputs, _TEXTS_AT_ONCE)):
-        yield from (encoding.ids for encoding in tokenizer.encode_batch(chunk))
+        for encoding in tokenizer.encode_batch(chunk):
+            yield encoding.ids
 
 
 # --- what stays -----------------------------------------------------------------------------------
 
 
-def _choose_kept(described: Described, used: set[int]) -> set[int]:
+def _choose_ids(described: Described, used: set[int]) -> set[int]:
     """The ids to keep: ``used``, single characters, and the parts of both."""
     model = described["model"]
     match model["type"]:
         case "WordPiece":
-            prefix, unknown = model["continuing_subword_prefix"], model["unk_token"]
-            return used | {
-                i
-                for piece, i in model["vocab"].items()
-                if len(piece.removeprefix(prefix)) == 1 or piece == unknown
-            }
+            return used | _find_characters(model)
         case "BPE" if _is_byte_level(described):
-            return used | _bytes_and_halves(model, used)
+            return used | _find_halves(model, used)
         case "Unigram":
-            return used | _unigram_pieces(model)
+            return used | _find_pieces(model)
     raise SkipError(
         f"cannot be cut: a tokenizer of the kind {model['type']}, not WordPiece, Unigram or "
         "byte-level BPE"
     )
 
 
+def _find_characters(model: Described) -> set[int]:
+    """Of WordPiece: the single characters, and the token of unknown ones."""
+    ids = set()
+    for piece, i in model["vocab"].items():
+        text = piece.removeprefix(model["continuing_subword_prefix"])
+        if len(text) == 1 or piece == model["unk_token"]:
+            ids.add(i)
+    return ids
+
+
 def _is_byte_level(described: Described) -> bool:
-    model, before = described["model"], [described["normalizer"], described["pre_tokenizer"]]
+    model = described["model"]
+    before = [described["normalizer"], described["pre_tokenizer"]]
     affixes = model["continuing_subword_prefix"] or model["end_of_word_suffix"]
     return (
         '"type": "ByteLevel"' in json.dumps(before)  # alone or in a sequence
@@ -110,8 +119,8 @@ def _is_byte_level(described: Described) -> bool:
     )
 
 
-def _bytes_and_halves(model: Described, used: set[int]) -> set[int]:
-    """All bytes, and the halves of every merge that can lead to a used token."""
+def _find_halves(model: Described, used: set[int]) -> set[int]:
+    """Of BPE: all bytes, and the halves of every merge that can lead to a used token."""
     vocab: dict[str, int] = model["vocab"]
     halves: dict[str, list[str]] = defaultdict(list)
     for left, right in model["merges"]:
@@ -127,16 +136,20 @@ def _bytes_and_halves(model: Described, used: set[int]) -> set[int]:
     return {vocab[token] for token in reached}
 
 
-def _unigram_pieces(model: Described) -> set[int]:
+def _find_pieces(model: Described) -> set[int]:
+    """Of Unigram: the single characters, and what stands for unknown ones."""
     pieces = model["vocab"]
     lowest = min(range(len(pieces)), key=lambda i: pieces[i][1])  # the cost of the unknown
-    kept = {i for i, (piece, _) in enumerate(pieces) if len(piece) == 1} | {lowest}
+    ids = {lowest}
     if model["unk_id"] is not None:
-        kept.add(model["unk_id"])
+        ids.add(model["unk_id"])
+    byte_pieces = set()
     if model["byte_fallback"]:
-        of_bytes = {f"<0x{byte:02X}>" for byte in range(256)}
-        kept |= {i for i, (piece, _) in enumerate(pieces) if piece in of_bytes}
-    return kept
+        byte_pieces = {f"<0x{byte:02X}>" for byte in range(256)}
+    for i, (piece, _) in enumerate(pieces):
+        if len(piece) == 1 or piece in byte_pieces:
+            ids.add(i)
+    return ids
 
 
 # --- the smaller one ------------------------------------------------------------------------------
@@ -148,7 +161,7 @@ def _renumber(described: Described, new_ids: Mapping[int, int]) -> Described:
     described = described | {
         "model": _cut_model(described["model"], new_ids),
         "added_tokens": added,
-        "post_processor": _processor(described["post_processor"], new_ids),
+        "post_processor": _renumber_processor(described["post_processor"], new_ids),
     }
     if padding := described["padding"]:
         described["padding"] = padding | {"pad_id": new_ids[padding["pad_id"]]}
@@ -159,33 +172,46 @@ def _cut_model(model: Described, new_ids: Mapping[int, int]) -> Described:
     if model["type"] == "Unigram":
         pieces = [piece for i, piece in enumerate(model["vocab"]) if i in new_ids]
         unknown = model["unk_id"]
-        unknown = None if unknown is None else new_ids[unknown]
+        if unknown is not None:
+            unknown = new_ids[unknown]
         return model | {"vocab": pieces, "unk_id": unknown}
-    vocab = {token: new_ids[i] for token, i in model["vocab"].items() if i in new_ids}
+    vocab = _renumber_vocab(model["vocab"], new_ids)
     if model["type"] == "WordPiece":
         return model | {"vocab": vocab}
-    merges = [pair for pair in model["merges"] if {*pair, "".join(pair)} <= vocab.keys()]
+    merges = []
+    for left, right in model["merges"]:
+        if {left, right, left + right} <= vocab.keys():
+            merges.append([left, right])
     return model | {"vocab": vocab, "merges": merges}
 
 
-def _processor(processor: Described | None, new_ids: Mapping[int, int]) -> Described | None:
+def _renumber_vocab(vocab: Mapping[str, int], new_ids: Mapping[int, int]) -> dict[str, int]:
+    return {token: new_ids[i] for token, i in vocab.items() if i in new_ids}
+
+
+def _renumber_processor(
+    processor: Described | None, new_ids: Mapping[int, int]
+) -> Described | None:
     """The part that adds special tokens, with their new ids."""
     match processor:
         case None | {"type": "ByteLevel"}:
             return processor
         case {"type": "Sequence", "processors": parts}:
-            return processor | {"processors": [_processor(part, new_ids) for part in parts]}
+            renumbered = [_renumber_processor(part, new_ids) for part in parts]
+            return processor | {"processors": renumbered}
         case {"type": "BertProcessing" | "RobertaProcessing"}:
-            ends = {end: processor[end] for end in ("cls", "sep")}
-            return processor | {end: [token, new_ids[i]] for end, (token, i) in ends.items()}
+            start, start_id = processor["cls"]
+            end, end_id = processor["sep"]
+            return processor | {"cls": [start, new_ids[start_id]], "sep": [end, new_ids[end_id]]}
         case {"type": "TemplateProcessing", "special_tokens": tokens}:
-            ids = {name: [new_ids[i] for i in token["ids"]] for name, token in tokens.items()}
-            renumbered = {name: token | {"ids": ids[name]} for name, token in tokens.items()}
-            return processor | {"special_tokens": renumbered}
+            by_name = {}
+            for name, token in tokens.items():
+                by_name[name] = token | {"ids": [new_ids[i] for i in token["ids"]]}
+            return processor | {"special_tokens": by_name}
     raise SkipError(f"cannot be cut: a tokenizer with the post-processor {processor['type']}")
 
 
-def _rebuilt(tokenizer: PreTrainedTokenizerBase, described: Described) -> PreTrainedTokenizerBase:
+def _rebuild(tokenizer: PreTrainedTokenizerBase, described: Described) -> PreTrainedTokenizerBase:
     """The tokenizer as loaded from a file: some classes build their own from its content."""
     with TemporaryDirectory() as folder:
         try:
@@ -200,10 +226,9 @@ def _rebuilt(tokenizer: PreTrainedTokenizerBase, described: Described) -> PreTra
 
 def _check(whole: Tokenizer, smaller: Tokenizer, new_ids: Mapping[int, int], texts: Texts) -> None:
     """Raise SkipError unless tokens and texts have the same ids as before, renumbered."""
-    ids = {token: new_ids[i] for token, i in whole.get_vocab().items() if i in new_ids}
-    if smaller.get_vocab() != ids:
+    if smaller.get_vocab() != _renumber_vocab(whole.get_vocab(), new_ids):
         raise SkipError("cannot be cut: the tokenizer class changes the ids of some tokens")
-    both = zip(_encode(whole, texts), _encode(smaller, texts), strict=True)
-    for number, (before, after) in enumerate(both, 1):
+    pairs = zip(_encode(whole, texts), _encode(smaller, texts), strict=True)
+    for number, (before, after) in enumerate(pairs, 1):
         if [new_ids[i] for i in before] != after:
             raise SkipError(f"cannot be cut: text {number} would get other tokens")

@@ -54,33 +54,50 @@ def score_rows(
     about: SkillRecord, labelled: Labelled, probabilities: list[list[float]], reject: float
 ) -> dict[str, Any]:
     """What :meth:`Classifier.evaluate` returns, by the probabilities of all rows."""
-    task, table, rows = labelled.task, labelled.table, labelled.rows
-    if task.outcome.is_exclusive:
-        _tell_order({label_text(table.rows[n - 1][task.label]) for n in rows}, task.labels)
-    outcome, threshold = task.outcome, about.threshold
-    true, answers = np.array(get_labels([*rows.values()])), np.array(probabilities)
-    given = outcome.give(answers, threshold)
-    found: dict[str, Any] = {"rows": len(rows), **score_answers(task, answers, true, threshold)}
-    if reject:
-        kept = answers.max(1) >= reject
-        found["coverage"] = float(kept.mean())
-        found["answered"] = score_answers(task, answers[kept], true[kept]) if kept.any() else {}
-    found["classes"] = score_classes(about.labels, true, given)
+    task = labelled.task
+    outcome = task.outcome
     if outcome.is_exclusive:
-        found["confusion"] = confusion(about.labels, true, given)
-    found["errors"] = []
-    worst = outcome.rate_mistakes(answers, given, true)
-    numbers, shown = [*rows], columns_of(task.text)
-    for i in np.argsort(-worst, kind="stable"):
-        if worst[i] >= 0:
-            cells = {name: table.rows[numbers[i] - 1][name] for name in shown}
-            wrong = {
-                "true": outcome.name(true[i], about.labels),
-                "predicted": outcome.name(given[i], about.labels),
-                "probability": float(worst[i]),
-            }
-            found["errors"].append({"row": numbers[i]} | cells | wrong)
-    return found
+        _log_order(labelled)
+    true = np.array(get_labels(list(labelled.rows.values())))
+    answers = np.array(probabilities)
+    predicted = outcome.give(answers, about.threshold)
+    scores: dict[str, Any] = {"rows": len(true)}
+    scores |= score_answers(task, answers, true, about.threshold)
+    if reject:
+        is_sure = answers.max(1) >= reject
+        scores["coverage"] = float(is_sure.mean())
+        scores["answered"] = {}
+        # Metrics of no rows at all are undefined.
+        if is_sure.any():
+            scores["answered"] = score_answers(task, answers[is_sure], true[is_sure])
+    scores["classes"] = score_classes(about.labels, true, predicted)
+    if outcome.is_exclusive:
+        scores["confusion"] = confusion(about.labels, true, predicted)
+    confidence = outcome.rate_mistakes(answers, predicted, true)
+    scores["errors"] = _list_errors(labelled, true, predicted, confidence)
+    return scores
+
+
+def _list_errors(
+    labelled: Labelled, true: Labels, predicted: Labels, confidence: Floats
+) -> list[dict[str, Any]]:
+    """The mistakes, the most confident first; ``confidence`` [rows] is negative for the others."""
+    outcome = labelled.task.outcome
+    labels = labelled.task.labels
+    numbers = list(labelled.rows)
+    errors = []
+    for i in np.argsort(-confidence, kind="stable"):
+        if confidence[i] < 0:
+            break
+        error: dict[str, Any] = {"row": numbers[i]}
+        cells = labelled.table.rows[numbers[i] - 1]
+        for column in columns_of(labelled.task.text):
+            error[column] = cells[column]
+        error["true"] = outcome.name(true[i], labels)
+        error["predicted"] = outcome.name(predicted[i], labels)
+        error["probability"] = float(confidence[i])
+        errors.append(error)
+    return errors
 
 
 def score_answers(
@@ -103,24 +120,38 @@ def score_classes(
     """
     from sklearn.metrics import precision_recall_fscore_support  # takes a second
 
-    parts = ("precision", "recall", "f1", "support")
-    columns = precision_recall_fscore_support(
+    precision, recall, f1, support = precision_recall_fscore_support(
         true, predicted, labels=range(len(names)), zero_division=0
     )
-    rows = zip(*(column.tolist() for column in columns), strict=True)
-    return {name: dict(zip(parts, row, strict=True)) for name, row in zip(names, rows, strict=True)}
+    classes = {}
+    for i, name in enumerate(names):
+        classes[name] = {
+            "precision": float(precision[i]),
+            "recall": float(recall[i]),
+            "f1": float(f1[i]),
+            "support": int(support[i]),
+        }
+    return classes
 
 
 def confusion(names: Sequence[str], true: Labels, predicted: Labels) -> dict[str, dict[str, int]]:
     """How often each true label [rows] was answered by each label."""
     counts = np.zeros((len(names), len(names)), int)
     np.add.at(counts, (true, predicted), 1)
-    rows = zip(names, counts.tolist(), strict=True)
-    return {name: dict(zip(names, row, strict=True)) for name, row in rows}
+    table = {}
+    for name, row in zip(names, counts.tolist(), strict=True):
+        table[name] = dict(zip(names, row, strict=True))
+    return table
 
 
-def _tell_order(given: set[str], names: Sequence[str]) -> None:
+def _log_order(labelled: Labelled) -> None:
     """Say which class an index stands for: the order may be one that ``fit`` has found."""
-    if with_indices(names) and given & {str(i) for i in range(len(names))}:
-        order = shown_names([f"{i} is {name}" for i, name in enumerate(names)])
-        log.warning("evaluate: numbers are indices of the skill's classes: %s", order)
+    task = labelled.task
+    if not with_indices(task.labels):
+        return
+    indices = {str(i) for i in range(len(task.labels))}
+    for number in labelled.rows:
+        if label_text(labelled.table.rows[number - 1][task.label]) in indices:
+            order = shown_names([f"{i} is {name}" for i, name in enumerate(task.labels)])
+            log.warning("evaluate: numbers are indices of the skill's classes: %s", order)
+            break

@@ -19,26 +19,29 @@ def is_table(file: Path | None) -> bool:
 
 
 def read_texts(
-    file: Path, text: Sequence[str], reading: DataConfig, more: Sequence[str] = ()
+    file: Path, text: Sequence[str], reading: DataConfig, columns: Sequence[str] = ()
 ) -> tuple[list[list[str]], list[dict[str, Any]]]:
     """The texts of a table's rows, and beside each {row: its number, columns: {name: value}}.
 
     Args:
         text: columns, or templates of columns.
-        more: columns to keep beside the texts; without any, there is no ``columns``.
+        columns: those to keep beside the texts; without any, there is no ``columns``.
 
     Raises:
         DataError: the file cannot be read, lacks a column, or has bad rows.
     """
-    table = read_table(file, columns_of(text, *more), reading.sep, reading.encoding)
+    needed = columns_of(text, *columns)
+    table = read_table(file, needed, reading.sep, reading.encoding)
     texts, bad = build_all(table.rows, text)
     table.report_bad(bad, reading.drop_bad)
     beside: list[dict[str, Any]] = []
     for number in texts:
-        row = table.rows[number - 1]
-        kept = {"columns": {name: row[name] for name in more}} if more else {}
-        beside.append({"row": number} | kept)
-    return [*texts.values()], beside
+        row: dict[str, Any] = {"row": number}
+        if columns:
+            cells = table.rows[number - 1]
+            row["columns"] = {name: cells[name] for name in columns}
+        beside.append(row)
+    return list(texts.values()), beside
 
 
 def read_lines(file: Path | None, encoding: str = "utf-8") -> tuple[Iterable[Any], str]:

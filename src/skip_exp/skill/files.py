@@ -49,7 +49,8 @@ from skip_exp.utils import files
 from skip_exp.utils.machine import multiplies_bf16
 
 # Prefixes of the names of kept indices, and of the ranges that 8-bit scales follow from.
-KEEP, RANGE = "keep/", "range/"
+KEEP = "keep/"
+RANGE = "range/"
 LARGEST_HALF = torch.finfo(torch.half).max
 
 # A weight that several skills share stays one weight; it is freed with its original.
@@ -72,9 +73,10 @@ def save_skill(
         ranges: see :func:`skip_exp.skill.ranges.measure_ranges`.
     """
     tensors = trainable_state(model)
-    tensors |= {f"{KEEP}{site}": kept.to(torch.uint16) for site, kept in keep.items()}
-    for name, x in (ranges or {}).items():
-        tensors[f"{RANGE}{name}"] = x.clamp(max=LARGEST_HALF).half()
+    for site, indices in keep.items():
+        tensors[f"{KEEP}{site}"] = indices.to(torch.uint16)
+    for name, largest in (ranges or {}).items():
+        tensors[f"{RANGE}{name}"] = largest.clamp(max=LARGEST_HALF).half()
     write_skill(folder, tensors, record.stored())
     return folder
 
@@ -96,7 +98,8 @@ def read_skill(folder: Path) -> tuple[SkillRecord, dict[str, Tensor]]:
     Raises:
         SkipError: see :meth:`Skill.load`.
     """
-    described, content = read_json(folder / RECORD), read_bytes(folder / TENSORS)
+    described = read_json(folder / RECORD)
+    content = read_bytes(folder / TENSORS)
     if described.pop("sha256", None) != checksum(content, described):
         raise SkipError(f"{folder}: damaged or altered: wrong checksum of {TENSORS} and {RECORD}")
     with loading(folder / TENSORS):
@@ -107,10 +110,17 @@ def split(
     tensors: Mapping[str, Tensor],
 ) -> tuple[Keep, dict[str, Tensor], dict[str, Tensor]]:
     """Separate the keep, the parameters and the ranges."""
-    keep = {n.removeprefix(KEEP): t.long() for n, t in tensors.items() if n.startswith(KEEP)}
-    ranges = {n.removeprefix(RANGE): t for n, t in tensors.items() if n.startswith(RANGE)}
-    own = {n: t for n, t in tensors.items() if not n.startswith((KEEP, RANGE))}
-    return keep, own, ranges
+    keep = {}
+    parameters = {}
+    ranges = {}
+    for name, tensor in tensors.items():
+        if name.startswith(KEEP):
+            keep[name.removeprefix(KEEP)] = tensor.long()
+        elif name.startswith(RANGE):
+            ranges[name.removeprefix(RANGE)] = tensor
+        else:
+            parameters[name] = tensor
+    return keep, parameters, ranges
 
 
 def job_result(folder: Path | None) -> Mapping[str, Any]:
@@ -120,11 +130,15 @@ def job_result(folder: Path | None) -> Mapping[str, Any]:
     """
     if folder is None:
         return {}
-    inside, beside = folder / results.FILE, folder.parent / results.FILE
-    found = results.load(inside if inside.is_file() else [beside] if beside.is_file() else [])
-    if not found or not (inside.is_file() or found[0].skill == folder.name):
+    file = folder / results.FILE
+    is_inside = file.is_file()
+    if not is_inside:
+        file = folder.parent / results.FILE
+    loaded = results.load(file) if file.is_file() else []
+    # A file beside it may be another skill's.
+    if not loaded or not (is_inside or loaded[0].skill == folder.name):
         return {}
-    return found[0].to_dict() | {"path": found[0].path}
+    return loaded[0].to_dict() | {"path": loaded[0].path}
 
 
 def read_job_rows(about: SkillRecord, folder: Path | None) -> Rows:
@@ -138,18 +152,20 @@ def read_job_rows(about: SkillRecord, folder: Path | None) -> Rows:
     """
     result = job_result(folder)
     config = result.get("config", {})
-    task, data = config.get("task"), config.get("data", {})
+    task = config.get("task")
+    data = config.get("data", {})
     if not task:
         raise SkipError(f"no {results.FILE} beside {folder} names the job's rows")
-    source, _, place = str(about.scores.data).partition(":")
+    source, _, directory = str(about.scores.data).partition(":")
     options = DataConfig(
         source=source,
-        dir=data.get("dir") or place if source == "local" else None,
+        dir=data.get("dir") or directory if source == "local" else None,
         drop_bad=data.get("drop_bad", False),
         deduplicate=data.get("deduplicate", False),
         sep=data.get("sep"),
         encoding=data.get("encoding", "utf-8"),
     )
+    # The seed decides which rows are set apart, so the splits are those of the job.
     rows = load_rows(to_object(task, TaskConfig), options, config.get("seed", 1))
     if result.get("data_hash") not in (None, rows.read):
         raise SkipError(f"the rows of {rows.source} have changed since the job read them")
@@ -167,12 +183,15 @@ def rebuild(
 
     Raises SkipError.
     """
+    # A checksum says that nothing has changed, not that the indices fit this backbone.
     backbone = _find_backbone(folder, about, backbone_path)
     whole = uncut_model(about, backbone)
     sizes = site_sizes(shapes_of(whole))
-    for site, kept in keep.items():
-        if kept.tolist() != sorted({*kept.tolist()} & {*range(sizes.get(Site(site), 0))}):
+    for site, indices in keep.items():
+        neurons = range(sizes.get(Site(site), 0))
+        if indices.tolist() != sorted(set(indices.tolist()) & set(neurons)):
             raise SkipError(f"{folder}: {KEEP}{site}: must be rising indices of its neurons")
+    # The updates that training made must be there to be loaded, and to be merged after it.
     model = cut(whole, keep)
     train_only(model, about.train, about.rank or 0)
     trained = skill_parameters(model)
@@ -193,8 +212,8 @@ def uncut_model(about: SkillRecord, backbone: Backbone) -> SoftPromptModel:
     """The whole ``backbone`` with a new prompt and readout of the skill's kinds and sizes."""
     prompt = about.prompt
     soft = PROMPT_CLASSES[prompt.kind].build(backbone.model, backbone.family, prompt.length)
-    words, pooling = tuple(about.words), about.backbone.pooling
-    readout = build_readout(backbone, len(about.labels), words, pooling)
+    words = tuple(about.words)
+    readout = build_readout(backbone, len(about.labels), words, about.backbone.pooling)
     return SoftPromptModel(backbone.model, backbone.family, soft, readout)
 
 
@@ -203,8 +222,9 @@ def whole_model(about: SkillRecord) -> SoftPromptModel:
 
     It has the whole backbone, even if the skill uses only the first layers.
     """
-    b = about.backbone
-    return uncut_model(about, load_backbone(b.name, b.path, b.family, b.readout))
+    needed = about.backbone
+    backbone = load_backbone(needed.name, needed.path, needed.family, needed.readout)
+    return uncut_model(about, backbone)
 
 
 def _find_backbone(folder: Path, about: SkillRecord, backbone_path: str | Path | None) -> Backbone:

@@ -27,22 +27,24 @@ def measure_ranges(model: SoftPromptModel, rows: Sequence[Row], pad_id: int) -> 
         rows: tokenized; at most ``TEXTS`` of them, evenly spread, are answered one by one, because
             padding would count.
     """
-    linears: dict[nn.Module, str] = {
-        module: name
-        for name, module in model.backbone.named_modules()
-        if isinstance(module, nn.Linear) and module.weight.numel()
-    }
-    device, ranges = next(model.parameters()).device, Ranges()
+    linears: dict[nn.Module, str] = {}
+    for name, module in model.backbone.named_modules():
+        # A layer that was cut away multiplies nothing.
+        if isinstance(module, nn.Linear) and module.weight.numel():
+            linears[module] = name
+    device = next(model.parameters()).device
+    ranges: Ranges = {}
 
     def widen(linear: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        name, seen = linears[linear], inputs[0].float().abs().flatten(0, -2).amax(0).cpu()
-        ranges[name] = torch.maximum(ranges[name], seen) if name in ranges else seen
+        name = linears[linear]
+        largest = inputs[0].float().abs().flatten(0, -2).amax(0).cpu()
+        ranges[name] = torch.maximum(ranges[name], largest) if name in ranges else largest
 
     with ExitStack() as hooks:
         for linear in linears:
             hooks.enter_context(linear.register_forward_pre_hook(widen))
-        for row in rows[:: -(-len(rows) // TEXTS)]:
-            model(
-                **{name: torch.from_numpy(x).to(device) for name, x in pad([row], pad_id).items()}
-            )
+        step = -(-len(rows) // TEXTS)  # rounded up
+        for row in rows[::step]:
+            batch = pad([row], pad_id)
+            model(**{name: torch.from_numpy(x).to(device) for name, x in batch.items()})
     return ranges

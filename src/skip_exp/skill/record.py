@@ -18,8 +18,10 @@ from skip_exp.errors import SkipError, first_line
 from skip_exp.outcomes.registry import OUTCOMES, Outcome
 
 VERSION = 1
-RECORD, TENSORS = "skill.json", "skill.safetensors"
-CONFIG, ONNX = "config.json", "model.onnx"  # files of an export
+RECORD = "skill.json"
+TENSORS = "skill.safetensors"
+CONFIG = "config.json"  # of an export
+ONNX = "model.onnx"
 FORMATS = ("hf", "onnx")  # of an export
 HUB_PATTERN = re.compile(r"[\w.-]+(/[\w.-]+)?")
 CODE = "modeling_skip.py"  # of an hf export; transformers copies it there
@@ -97,7 +99,7 @@ class SkillRecord(_Part):
 
     @model_validator(mode="after")
     def _check_together(self) -> Self:
-        if len({*self.labels}) < len(self.labels):
+        if len(set(self.labels)) < len(self.labels):
             raise ValueError("labels: one occurs twice")
         if self.words and len(self.words) != len(self.labels):
             raise ValueError("words: must be none, or one for each label")
@@ -116,7 +118,8 @@ class SkillRecord(_Part):
 
     def to_share(self) -> Self:
         """A copy without the local folders of its data and its backbone."""
-        scores, backbone = self.scores, self.backbone
+        scores = self.scores
+        backbone = self.backbone
         if str(scores.data).startswith("local:"):
             scores = scores.model_copy(update={"data": "local"})
         if is_local(backbone.path):
@@ -150,14 +153,14 @@ def parse_record(path: Path, described: Any, kind: type[R]) -> R:
 
 
 @contextmanager
-def loading(what: Path) -> Iterator[None]:
+def loading(path: Path) -> Iterator[None]:
     """Turn any error of a library that reads a file into one line. Raises SkipError."""
     try:
         yield
     except SkipError:
         raise
     except Exception as error:
-        raise SkipError(f"{what}: cannot be used: {first_line(error)}") from error
+        raise SkipError(f"{path}: cannot be used: {first_line(error)}") from error
 
 
 def checksum(tensors: bytes, described: Mapping[str, Any]) -> str:
@@ -216,16 +219,16 @@ def find_skill(folder: str | Path) -> Path:
     Raises:
         SkipError: an export that another class reads.
     """
-    place = skill_of(Path(folder).expanduser().absolute())
-    if not os.path.isfile(place / RECORD):  # no error where it may not look
-        if os.path.isfile(place / CODE):
+    skill = skill_of(Path(folder).expanduser().absolute())
+    if not os.path.isfile(skill / RECORD):  # no error where it may not look
+        if os.path.isfile(skill / CODE):
             raise SkipError(
-                f"{place}: an hf export without the skill's own files; "
+                f"{skill}: an hf export without the skill's own files; "
                 "AutoModelForSequenceClassification.from_pretrained loads it"
             )
-        if is_export(place):
-            raise SkipError(f"{place}: an ONNX export; skip_exp.OnnxSkill.load reads it")
-    return place
+        if is_export(skill):
+            raise SkipError(f"{skill}: an ONNX export; skip_exp.OnnxSkill.load reads it")
+    return skill
 
 
 def read_about(folder: Path) -> SkillRecord:

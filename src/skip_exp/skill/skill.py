@@ -149,13 +149,13 @@ class Skill(Classifier):
         texts, source = vocabulary_texts(self.about, self.folder, examples)
         if not texts:
             raise SkipError(f"--vocabulary {source}: has no text")
-        used = [*texts, *([word] for word in self.about.words)]
+        texts += [[word] for word in self.about.words]
         try:
-            model, tokenizer, kept = cut_vocabulary(self.model, self.tokenizer, used)
+            model, tokenizer, ids = cut_vocabulary(self.model, self.tokenizer, texts)
         except SkipError as error:
             raise SkipError(f"--vocabulary {source}: {error}") from error
         whole = len(self.model.backbone.get_input_embeddings().weight)
-        model.backbone.config.vocabulary = {"kept": len(kept), "of": whole, "texts": source}
+        model.backbone.config.vocabulary = {"kept": len(ids), "of": whole, "texts": source}
         return replace(self, model=model, tokenizer=tokenizer)
 
     def save(self, folder: str | Path) -> Path:
@@ -170,9 +170,11 @@ class Skill(Classifier):
         with new_folder(out) as temporary:
             for name in (RECORD, TENSORS):
                 (temporary / name).write_bytes(read_bytes(self.folder / name))
-            if result := {key: value for key, value in self.result.items() if key != "path"}:
-                text = json.dumps(result | {"skill": "."}, indent=1)
-                (temporary / results.FILE).write_text(text)
+            result = dict(self.result)
+            if result:
+                del result["path"]  # it belongs to the file that was read
+                result["skill"] = "."
+                (temporary / results.FILE).write_text(json.dumps(result, indent=1))
         return out
 
     def export(
@@ -213,6 +215,7 @@ class Skill(Classifier):
         # It imports torch.onnx: not for serving.
         from skip_exp.skill.export.onnx.write import check_rounding, write_onnx
 
+        # What others get names no local folder, and truncates and pads as the skill does.
         about = self.about.to_share()
         tokenizer = copy.deepcopy(self.tokenizer)  # skills of one backbone share theirs
         tokenizer.model_max_length = about.max_length  # what pipelines truncate to
@@ -221,7 +224,7 @@ class Skill(Classifier):
         rounding = None
         with new_folder(out) as temporary:
             if format == "onnx":
-                found = write_onnx(
+                differences = write_onnx(
                     temporary,
                     about,
                     self.model,
@@ -231,7 +234,8 @@ class Skill(Classifier):
                     graph=graph,
                 )
                 if int8 and not is_judged:
-                    rounding = check_rounding(self, self.folder, temporary, found.probabilities)
+                    drift = differences.probabilities
+                    rounding = check_rounding(self, self.folder, temporary, drift)
             else:
                 write_huggingface(temporary, about, self.model, tokenizer)
                 if self.folder is not None and about.train != "full" and is_whole:
@@ -265,7 +269,10 @@ class Skill(Classifier):
             folder = self.export(Path(name) / "skill", repo_id=repo_id, license=license)
             return upload(folder, repo_id)
 
-    def _check_fp32(self, what: str) -> None:
+    def _check_fp32(self, target: str) -> None:
         """Refuse to write bf16 weights: the scores belong to fp32 weights. Raises SkipError."""
-        if any(p.dtype != torch.float32 for p in self.model.parameters()):
-            raise SkipError(f"{what}: weights are written in fp32; load the skill with 32-true")
+        for parameter in self.model.parameters():
+            if parameter.dtype != torch.float32:
+                raise SkipError(
+                    f"{target}: weights are written in fp32; load the skill with 32-true"
+                )

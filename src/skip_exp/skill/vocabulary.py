@@ -21,33 +21,37 @@ from skip_exp.skill.record import SkillRecord
 
 
 def vocabulary_texts(
-    about: SkillRecord, folder: Path | None, given: str | Path | Iterable[Example]
+    about: SkillRecord, folder: Path | None, source: str | Path | Iterable[Example]
 ) -> tuple[list[list[str]], str]:
     """Texts whose tokens are kept, and their name: ``train``, that of a file, or ``texts``.
 
     Args:
         folder: of the skill, beside which a result names the source of the train rows.
-        given: ``train``, a file, or examples.
+        source: ``train``, a file, or examples.
 
     Raises:
         SkipError: they cannot be read, or one does not fit the task.
     """
-    if not isinstance(given, str | Path):
-        return [example_texts(about, each, n) for n, each in enumerate(given, 1)], "texts"
-    if given == "train":
+    if not isinstance(source, str | Path):
+        return _read_examples(about, source), "texts"
+    if source == "train":
         try:
             rows = read_job_rows(about, folder)
         except SkipError as error:
             raise SkipError(f"--vocabulary train: {error}; or give a file of texts") from error
-        return [row["texts"] for row in (*rows.train, *rows.select)], "train"
-    file = Path(given)
+        return [row["texts"] for row in rows.train + rows.select], "train"
+    file = Path(source)
     if is_table(file):
         return read_texts(file, about.text, DataConfig(drop_bad=True))[0], file.name
     examples, where = read_lines(file)
     try:
-        return [example_texts(about, each, n) for n, each in enumerate(examples, 1)], file.name
+        return _read_examples(about, examples), file.name
     except ExampleError as error:
         raise SkipError(f"line {error.number} of {where}: {error.reason}") from error
+
+
+def _read_examples(about: SkillRecord, examples: Iterable[Example]) -> list[list[str]]:
+    return [example_texts(about, example, i) for i, example in enumerate(examples, 1)]
 
 
 def cut_vocabulary(
@@ -66,65 +70,79 @@ def cut_vocabulary(
         SkipError: the readout or the tokenizer cannot be cut.
     """
     rows = len(model.backbone.get_input_embeddings().weight)
-    needed = {*_ids(model.backbone.config, rows).values(), *_readout_ids(model)}
+    needed = _find_readout_ids(model)
+    needed.update(_find_token_ids(model.backbone.config, rows).values())
     # Where positions count from the padding id, that id may not change.
-    needed |= set(range(model.family.position_offset(model.backbone.config) - 1))
-    smaller_tokenizer, kept = cut_tokenizer(tokenizer, texts, needed)
-    if kept[-1] >= rows:
-        raise SkipError(f"cannot be cut: the tokenizer has token {kept[-1]}, the model {rows} rows")
+    needed.update(range(model.family.position_offset(model.backbone.config) - 1))
+    smaller_tokenizer, old_ids = cut_tokenizer(tokenizer, texts, needed)
+    largest = old_ids[-1]
+    if largest >= rows:
+        raise SkipError(f"cannot be cut: the tokenizer has token {largest}, the model {rows} rows")
     new_ids = torch.full((rows,), -1)
-    new_ids[kept] = torch.arange(len(kept))
+    new_ids[old_ids] = torch.arange(len(old_ids))
     smaller = model.copy()
-    _cut_rows(smaller.backbone, torch.tensor(kept), new_ids)
-    configs = {id(m.config): m.config for m in smaller.backbone.modules() if hasattr(m, "config")}
-    for config in configs.values():  # of the model and of its stacks
-        for key, old in _ids(config, rows).items():
-            setattr(config, key, int(new_ids[old]))
-        config.vocab_size = len(kept)
+    _cut_rows(smaller.backbone, torch.tensor(old_ids), new_ids)
+    # A model and its stacks may share one configuration, whose ids are renumbered once.
+    configs: dict[int, Any] = {}
+    for module in smaller.backbone.modules():
+        if hasattr(module, "config"):
+            configs[id(module.config)] = module.config
+    for config in configs.values():
+        for key, old_id in _find_token_ids(config, rows).items():
+            setattr(config, key, int(new_ids[old_id]))
+        config.vocab_size = len(old_ids)
+    # The readout names its words by their ids.
     readout = smaller.readout
     if isinstance(readout, MlmReadout):
-        readout.word_ids, readout.mask_id = new_ids[readout.word_ids], int(new_ids[readout.mask_id])
+        readout.word_ids = new_ids[readout.word_ids]
+        readout.mask_id = int(new_ids[readout.mask_id])
     elif isinstance(readout, Seq2SeqReadout):
-        readout.targets, readout.start_id = new_ids[readout.targets], int(new_ids[readout.start_id])
-    return smaller, smaller_tokenizer, kept
+        readout.targets = new_ids[readout.targets]
+        readout.start_id = int(new_ids[readout.start_id])
+    return smaller, smaller_tokenizer, old_ids
 
 
-def _ids(config: Any, rows: int) -> dict[str, int]:
+def _find_token_ids(config: Any, rows: int) -> dict[str, int]:
     """The token ids among a model's settings that have a row."""
-    ids = {k: v for k, v in config.to_dict().items() if k.endswith("_token_id")}
-    return {key: i for key, i in ids.items() if type(i) is int and 0 <= i < rows}
+    ids = {}
+    for key, value in config.to_dict().items():
+        if key.endswith("_token_id") and type(value) is int and 0 <= value < rows:
+            ids[key] = value
+    return ids
 
 
-def _readout_ids(model: SoftPromptModel) -> list[int]:
+def _find_readout_ids(model: SoftPromptModel) -> set[int]:
     """The tokens that the readout reads or writes."""
     readout = model.readout
     if isinstance(readout, MlmReadout):
-        return [readout.mask_id, *readout.word_ids.tolist()]
+        return {readout.mask_id} | set(readout.word_ids.tolist())
     if not isinstance(readout, Seq2SeqReadout):
-        return []
+        return set()
     if readout.targets.shape[1] > 1:
         raise SkipError(
             "cannot be cut: label words of several tokens depend on the whole vocabulary"
         )
-    return [readout.start_id, *readout.targets.flatten().tolist()]
+    return {readout.start_id} | set(readout.targets.flatten().tolist())
 
 
-def _cut_rows(backbone: HFModel, kept: Tensor, new_ids: Tensor) -> None:
-    """Keep the rows ``kept`` of the embeddings and of a language model's head; ties remain."""
-    parts = [backbone.get_input_embeddings(), backbone.get_output_embeddings()]
-    of_words = {id(p) for part in parts if part is not None for p in part.parameters()}
-    cut: dict[int, nn.Parameter] = {}
+def _cut_rows(backbone: HFModel, old_ids: Tensor, new_ids: Tensor) -> None:
+    """Keep rows ``old_ids`` of the embeddings and of a language model's head; ties remain."""
+    embeddings: set[int] = set()
+    for part in (backbone.get_input_embeddings(), backbone.get_output_embeddings()):
+        if part is not None:
+            embeddings.update(map(id, part.parameters()))
+    cut: dict[int, nn.Parameter] = {}  # a weight that two modules share is cut once
     for module in backbone.modules():
         for name, parameter in list(module.named_parameters(recurse=False)):
-            if id(parameter) not in of_words:
+            if id(parameter) not in embeddings:
                 continue
             if id(parameter) not in cut:
-                rows = parameter.detach()[kept]
+                rows = parameter.detach()[old_ids]
                 cut[id(parameter)] = nn.Parameter(rows, requires_grad=parameter.requires_grad)
             setattr(module, name, cut[id(parameter)])
             if isinstance(module, nn.Linear):
-                module.out_features = len(kept)
+                module.out_features = len(old_ids)
             elif isinstance(module, nn.Embedding):
-                module.num_embeddings = len(kept)
+                module.num_embeddings = len(old_ids)
                 if module.padding_idx is not None:
                     module.padding_idx = int(new_ids[module.padding_idx])

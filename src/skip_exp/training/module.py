@@ -51,7 +51,8 @@ class PromptTuner(L.LightningModule):
         self.phase = phase
         self.settings = settings
         self.distill = distill
-        self.task, self.outcome = task, task.outcome
+        self.task = task
+        self.outcome = task.outcome
         self._answers: list[tuple[Tensor, Tensor]] = []  # logits and labels of the slice
         self._total: Tensor | float = 0.0  # of the losses since the last validation
 
@@ -67,7 +68,7 @@ class PromptTuner(L.LightningModule):
         unmerge_updates(self.model.backbone)
 
     def _loss(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-        logits = self.model(**{k: v for k, v in batch.items() if k not in TARGETS})
+        logits = self.model(**{name: x for name, x in batch.items() if name not in TARGETS})
         labels = batch["labels"]
         # The mean over all rows, whatever their weights: those without a label count as 0.
         return logits, self.outcome.loss(logits, labels) / labels.numel()
@@ -93,11 +94,13 @@ class PromptTuner(L.LightningModule):
 
     def on_validation_start(self) -> None:
         """Raise a SkipError if a loss since the last validation was not finite."""
-        total, self._total = float(self._total), 0.0
+        total = float(self._total)
+        self._total = 0.0
         if not math.isfinite(total):
-            used = (f"{self.phase}.{key}={rate:g}" for key, (_, rate) in self._groups().items())
+            groups = self._group_parameters()
+            rates = [f"{self.phase}.{group['name']}={group['lr']:g}" for group in groups]
             raise SkipError(
-                f"{', '.join(used)}: the loss became {total}; use smaller learning rates or "
+                f"{', '.join(rates)}: the loss became {total}; use smaller learning rates or "
                 "trainer.precision=32-true"
             )
 
@@ -108,10 +111,10 @@ class PromptTuner(L.LightningModule):
         self.log(f"{self.phase}/select_loss", loss, batch_size=len(labels))
 
     def on_validation_epoch_end(self) -> None:
-        logits, labels = map(torch.cat, zip(*self._answers, strict=True))
+        logits = torch.cat([logits for logits, _ in self._answers]).float().cpu().numpy()
+        labels = torch.cat([labels for _, labels in self._answers]).cpu().numpy()
         self._answers = []
-        answers = logits.float().cpu().numpy(), labels.cpu().numpy()
-        for name, value in self.outcome.score(self.task.metrics, *answers).items():
+        for name, value in self.outcome.score(self.task.metrics, logits, labels).items():
             self.log(f"{self.phase}/select_{name}", value)
 
     def state_dict(self, *_: Any, **__: Any) -> Any:
@@ -122,36 +125,38 @@ class PromptTuner(L.LightningModule):
         """Load a :meth:`state_dict`."""
         load_trainable(self.model, dict(state_dict))
 
-    def _groups(self) -> dict[str, tuple[list[nn.Parameter], float]]:
-        """What is trained, with its learning rate, by the rate's key."""
-        prompt = [p for p in self.model.prompt.parameters() if p.requires_grad]
-        readout = [p for p in self.model.readout.parameters() if p.requires_grad]
+    def _group_parameters(self) -> list[dict[str, Any]]:
+        """What is trained, each group named by the key of its learning rate."""
         factors = list_factors(self.model.backbone)
         gates = list_gates(self.model.backbone)
-        updates = {id(parameter) for parameter in (*factors, *gates)}
-        trained = [p for p in self.model.backbone.parameters() if p.requires_grad]
-        others = [p for p in trained if id(p) not in updates]
-        settings = self.settings
-        backbone = "full_lr" if settings.train in ("layers", "full") else "bias_lr"
+        updates = set(map(id, factors + gates))
+        others = [p for p in _list_trained(self.model.backbone) if id(p) not in updates]
+        backbone = "full_lr" if self.settings.train in ("layers", "full") else "bias_lr"
         parts = {
-            "lr": (prompt, settings.lr),
-            "readout_lr": (readout, settings.readout_lr),
-            backbone: (others, getattr(settings, backbone)),
-            "gate_lr": (gates, settings.gate_lr),
-            "lora_lr": (factors, settings.lora_lr),
+            "lr": _list_trained(self.model.prompt),
+            "readout_lr": _list_trained(self.model.readout),
+            backbone: others,
+            "gate_lr": gates,
+            "lora_lr": factors,
         }
-        return {key: group for key, group in parts.items() if group[0]}
+        groups = []
+        for key, parameters in parts.items():
+            if parameters:
+                rate = getattr(self.settings, key)
+                groups.append({"name": key, "params": parameters, "lr": rate})
+        return groups
 
     def configure_optimizers(self) -> Any:
-        groups = [
-            {"name": key, "params": params, "lr": rate}
-            for key, (params, rate) in self._groups().items()
-        ]
         settings = self.settings
+        groups = self._group_parameters()
         optimizer = torch.optim.AdamW(groups, weight_decay=settings.weight_decay)
         steps = int(self.trainer.estimated_stepping_batches)
         schedule = get_linear_schedule_with_warmup(optimizer, int(settings.warmup * steps), steps)
         return [optimizer], [{"scheduler": schedule, "interval": "step"}]
+
+
+def _list_trained(module: nn.Module) -> list[nn.Parameter]:
+    return [p for p in module.parameters() if p.requires_grad]
 
 
 def fit_linear(linear: nn.Linear, inputs: Tensor, labels: Tensor, outcome: Outcome) -> None:
@@ -167,11 +172,12 @@ def fit_linear(linear: nn.Linear, inputs: Tensor, labels: Tensor, outcome: Outco
         inputs: its inputs [rows, H].
         labels: as in the outcome.
     """
-    trained = [p for p in linear.parameters() if p.requires_grad]
+    trained = _list_trained(linear)
     optimizer = torch.optim.LBFGS(
         trained, max_iter=PROBE_STEPS, tolerance_change=1e-7, line_search_fn="strong_wolfe"
     )
-    inputs, labels = inputs.to(linear.weight), labels.to(linear.weight.device)
+    inputs = inputs.to(linear.weight)
+    labels = labels.to(linear.weight.device)
 
     def loss() -> Tensor:
         optimizer.zero_grad()

@@ -35,7 +35,8 @@ def usable(settings: TrainerConfig) -> TrainerConfig:
     Raises:
         ConfigError: this machine lacks the accelerator or the precision.
     """
-    wanted, precision = settings.accelerator, settings.precision
+    wanted = settings.accelerator
+    precision = settings.precision
     cuda = torch.cuda.is_available()
     if wanted in ("gpu", "cuda") and not cuda:
         raise ConfigError(
@@ -82,12 +83,13 @@ def fit(
     if unfinished:
         callbacks.append(Checkpoint(unfinished))
     trainer = fit_trainer(tuner, settings, metric, loggers, callbacks)
+    # Here, not in the caller: what came before may have drawn, or have been cached and not drawn.
     L.seed_everything(seed, verbose=False)
     try:
-        found = find_checkpoint(unfinished, tuner)
-        if found:  # the state before training was scored then, and is not this one
+        checkpoint = find_checkpoint(unfinished, tuner)
+        if checkpoint:  # the state before training was scored then, and is not this one
             trainer.num_sanity_val_steps = 0
-        trainer.fit(tuner, data, ckpt_path=found, weights_only=True)
+        trainer.fit(tuner, data, ckpt_path=checkpoint, weights_only=True)
     finally:
         tuner.eval()  # later jobs of this process share the backbone
     return last, curves

@@ -57,20 +57,26 @@ def model_card(
     """
     result = job_result(source)
     vocabulary = getattr(model.backbone.config, "vocabulary", {})
-    metrics = {name: s for name, s in result.get("metrics", {}).items() if name != "extra"}
-    scores = {name: s["final"] for name, s in metrics.items()}
-    scores = scores or {str(record.scores.metric): record.scores.validation}
+    # Without a result, the record has the main metric alone.
+    metrics = dict(result.get("metrics", {}))
+    metrics.pop("extra", None)
+    if not metrics:
+        metrics[str(record.scores.metric)] = {"final": record.scores.validation}
+    majority = result.get("majority", {})
     hub_id, licence = backbone_origin(record)
     cut = result.get("params", {}).get("block_pruned")
     task = result.get("config", {}).get("task") or {}
     hub = task.get("hub") if str(record.scores.data).startswith("hub:") else None
+    tags = ["skip_exp"]
+    if cut:
+        tags.append("pruned")
     data = ModelCardData(
         base_model=hub_id,
         datasets=[hub["path"]] if hub else None,
         library_name="onnx" if onnx else "transformers",
         license=license,  # None: no such field
         pipeline_tag="text-classification",
-        tags=["skip_exp", *(["pruned"] if cut else [])],
+        tags=tags,
     )
     return ModelCard.from_template(
         data,
@@ -86,9 +92,9 @@ def model_card(
         cut=cut,
         vocabulary=vocabulary,
         is_sample=record.scores.data == STAND_IN,
-        scores=scores,
-        dense={name: metrics.get(name, {}).get("dense") for name in scores},
-        majority={name: result.get("majority", {}).get(name) for name in scores},
+        scores={name: score["final"] for name, score in metrics.items()},
+        dense={name: score.get("dense") for name, score in metrics.items()},
+        majority={name: majority.get(name) for name in metrics},
         repo_id=repo_id,
         onnx=onnx,
         int8=int8,

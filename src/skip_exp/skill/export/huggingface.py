@@ -45,10 +45,11 @@ def write_huggingface(
     }
     if about.threshold is not None:
         origin["threshold"] = about.threshold
-    if kept := getattr(model.backbone.config, "vocabulary", None):
-        origin["vocabulary"] = kept
-    made = to_huggingface(model, about.labels, origin, about.outcome)
-    made.save_pretrained(folder)
+    vocabulary = getattr(model.backbone.config, "vocabulary", None)
+    if vocabulary:
+        origin["vocabulary"] = vocabulary
+    exported = to_huggingface(model, about.labels, origin, about.outcome)
+    exported.save_pretrained(folder)
     for weights in folder.glob("*.safetensors"):  # the library lets only their owner read them
         shutil.copymode(folder / "config.json", weights)
     tokenizer.save_pretrained(folder)
@@ -69,47 +70,49 @@ def to_huggingface(
     uncut = model.backbone.config.to_dict()
     config = SkipConfig(
         backbone={key: value for key, value in uncut.items() if key not in LEFT_OUT},
-        kept=_kept(model),
-        prompt=_prompt(model),
-        readout=_readout(model),
+        kept=_describe_keep(model),
+        prompt=_describe_prompt(model),
+        readout=_describe_readout(model),
         id2label=dict(enumerate(labels)),
         label2id={name: i for i, name in enumerate(labels)},
         problem_type=outcome.problem_type,
         logits_temperature=model.temperature,
         skill=origin or {},
     )
-    made = SkipForSequenceClassification(config, model.copy())
-    made.train(False)
-    return made
+    exported = SkipForSequenceClassification(config, model.copy())
+    exported.train(False)
+    return exported
 
 
-def _kept(model: SoftPromptModel) -> dict[str, Any]:
-    kept: dict[str, Any] = {}
+def _describe_keep(model: SoftPromptModel) -> dict[str, Any]:
+    """By site: the heads that are left, or the number of units."""
+    keep: dict[str, Any] = {}
     for block in model.blocks():
         if block.attention is not None:
-            kept[block.name.site] = block.attention.head_ids.tolist()
+            keep[block.name.site] = block.attention.head_ids.tolist()
         else:
-            kept[block.name.site] = block.output.in_features
-    return kept
+            keep[block.name.site] = block.output.in_features
+    return keep
 
 
-def _prompt(model: SoftPromptModel) -> dict[str, Any]:
+def _describe_prompt(model: SoftPromptModel) -> dict[str, Any]:
     prompt = model.prompt
-    kind = next(name for name, made in PROMPT_CLASSES.items() if type(prompt) is made)
+    kind = next(name for name, cls in PROMPT_CLASSES.items() if type(prompt) is cls)
     return {"kind": kind, "length": prompt.length}
 
 
-def _readout(model: SoftPromptModel) -> dict[str, Any]:
+def _describe_readout(model: SoftPromptModel) -> dict[str, Any]:
     readout = model.readout
-    kind = next(name for name, made in READOUT_CLASSES.items() if type(readout) is made)
-    more: dict[str, Any] = {}
+    kind = next(name for name, cls in READOUT_CLASSES.items() if type(readout) is cls)
+    described: dict[str, Any] = {"kind": kind}
     if isinstance(readout, HeadReadout):
-        more = {"pooling": readout.pooling}
+        described["pooling"] = readout.pooling
     elif isinstance(readout, MlmReadout):
-        more = {"words": readout.word_ids[:, None].tolist(), "mask_id": readout.mask_id}
+        described["words"] = readout.word_ids[:, None].tolist()
+        described["mask_id"] = readout.mask_id
     elif isinstance(readout, Seq2SeqReadout):
-        more = {"words": readout.words()}
-    return {"kind": kind, **more}
+        described["words"] = readout.words()
+    return described
 
 
 def check_push(about: SkillRecord, repo_id: str) -> None:
@@ -143,8 +146,8 @@ def upload(folder: Path, repo_id: str) -> str:
             delete_patterns=SKILL_FILES,  # else an old skill stays beside a new model
         )
     except Exception as error:  # any error of its HTTP library
-        why = first_line(error) if hub_reachable() else "the hub cannot be reached from here"
-        raise SkipError(f"push to {repo_id}: {why}") from error
+        reason = first_line(error) if hub_reachable() else "the hub cannot be reached from here"
+        raise SkipError(f"push to {repo_id}: {reason}") from error
     return str(address)
 
 

@@ -123,16 +123,16 @@ class OnnxSkill(Classifier):
 
 def read_tokenizer(folder: Path, about: SkillRecord) -> tuple[Tokenizer, int]:
     """The tokenizer, set to truncate, and the padding id. Raises SkipError."""
-    path, config_path = (folder / name for name in TOKENIZER)
+    path = folder / TOKENIZER[0]
     with loading(path):
-        config = json.loads(read_bytes(config_path))
+        config = json.loads(read_bytes(folder / TOKENIZER[1]))
         tokenizer = Tokenizer.from_file(str(path))
         pad = config["pad_token"]
         pad_id = tokenizer.token_to_id(pad["content"] if isinstance(pad, dict) else pad)
         if pad_id is None:
             raise ValueError(f"no token {pad!r}")
-        side = {"direction": config.get("truncation_side", "right")}
-        tokenizer.enable_truncation(about.max_length, **side)
+        side = config.get("truncation_side", "right")
+        tokenizer.enable_truncation(about.max_length, direction=side)
         tokenizer.no_padding()
     return tokenizer, pad_id
 
@@ -141,11 +141,8 @@ def runner(path: Path, threads: int | None = None) -> Run:
     """INPUTS [B, T] -> logits fp32 [B, labels], by onnxruntime. Raises SkipError."""
     import onnxruntime  # an optional dependency of this format
 
-    given, ours = os.environ.get("OMP_NUM_THREADS", ""), cores() or 0
-    # Left to itself it starts a thread for each core of the machine, also where it may use a few.
-    rest = ours if ours < (os.cpu_count() or 0) else 0
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads or (int(given) if given.isdecimal() else rest)
+    options.intra_op_num_threads = threads or _count_threads()
     # Spinning threads take cores from others: cut 8-bit models were up to half as fast.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 4  # failures are raised, in one line
@@ -161,6 +158,16 @@ def runner(path: Path, threads: int | None = None) -> Run:
     return run
 
 
+def _count_threads() -> int:
+    """OMP_NUM_THREADS, or the cores that this process may use; 0: all of the machine."""
+    variable = os.environ.get("OMP_NUM_THREADS", "")
+    if variable.isdecimal():
+        return int(variable)
+    usable = cores() or 0
+    # Left to itself it starts a thread for each core of the machine, also where it may use a few.
+    return usable if usable < (os.cpu_count() or 0) else 0
+
+
 def check_packages(*packages: str) -> None:
     """Raise SkipError if a package is not installed."""
     for name in packages:
@@ -172,8 +179,11 @@ def check_packages(*packages: str) -> None:
 def checksum(folder: Path, described: Mapping[str, Any]) -> str:
     """SHA-256 over all fields but version and checksum, the tokenizer, and the model's files."""
     digest = hashlib.sha256(json.dumps(described, sort_keys=True).encode())
-    weights = [f"{ONNX}.data"] if (folder / f"{ONNX}.data").is_file() else []  # of a large model
-    for name in sorted([ONNX, *TOKENIZER, *weights]):
+    names = [ONNX, *TOKENIZER]
+    weights = f"{ONNX}.data"
+    if (folder / weights).is_file():  # of a large model
+        names.append(weights)
+    for name in sorted(names):
         with loading(folder / name), (folder / name).open("rb") as file:
             digest.update(hashlib.file_digest(file, "sha256").digest())
     return digest.hexdigest()

@@ -16,6 +16,7 @@ add them. Activations keep all eight bits, because their tails are larger.
 """
 
 import os
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,10 @@ from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.skill.ranges import Ranges
 
 PROTOBUF_LIMIT = 2_000_000_000  # bytes of one ONNX file; larger weights get a file of their own
-ACTIVATION, WEIGHT, EMBEDDING = 127, 63, 127  # largest absolute integers
+# Largest absolute integers.
+ACTIVATION = 127
+WEIGHT = 63
+EMBEDDING = 127
 SMOOTHING = 0.75  # a
 SMALLEST = 1e-12  # the least scale, for what is always zero
 RAREST = 0.01  # a channel counts as if it reached this part of the largest one
@@ -68,7 +72,9 @@ def trace(
     if ranges is not None:
         round_model(model, ranges)
     sizes: dict[int, Any] = {0: torch.export.Dim("batch"), 1: torch.export.Dim("length")}
-    weights = sum(x.numel() * x.element_size() for x in (*model.parameters(), *model.buffers()))
+    weights = 0
+    for tensor in chain(model.parameters(), model.buffers()):
+        weights += tensor.numel() * tensor.element_size()
     program = torch.onnx.export(
         Installed(model).eval(),
         (),
@@ -105,19 +111,28 @@ def separate_sums(graph: Any) -> None:
 def round_model(model: SoftPromptModel, ranges: Ranges) -> None:
     """Put 8-bit layers in the place of the linears in ``ranges`` and all embeddings, in place."""
     linears = {name: model.backbone.get_submodule(name) for name in ranges}
-    added = [block.output for block in model.blocks()]
-    even = [block.output for block in model.blocks() if block.attention is not None]
-    by: dict[nn.Module, nn.Module] = {}
+    outputs = []
+    attention_outputs = []
+    for block in model.blocks():
+        outputs.append(block.output)
+        if block.attention is not None:
+            attention_outputs.append(block.output)
+    rounded: dict[nn.Module, nn.Module] = {}
     for name, linear in linears.items():
         # Layers with the same input share its integers: query, key and value.
-        alike = [each for key, each in linears.items() if torch.equal(ranges[key], ranges[name])]
-        weights = None if linear in even else torch.cat([each.weight for each in alike])
+        weights = []
+        for other, sibling in linears.items():
+            if torch.equal(ranges[other], ranges[name]):
+                weights.append(sibling.weight)
+        # What attention averaged over tokens is even enough: it is not smoothed.
+        shared = None if linear in attention_outputs else torch.cat(weights)
         # A block's output is added to what entered the block.
-        by[linear] = RoundedLinear(linear, ranges[name], weights, -1 if linear in added else 1)
+        sign = -1 if linear in outputs else 1
+        rounded[linear] = RoundedLinear(linear, ranges[name], shared, sign)
     for module in model.backbone.modules():
         if isinstance(module, nn.Embedding):
-            by[module] = RoundedEmbedding(module)
-    replace(model.backbone, by)
+            rounded[module] = RoundedEmbedding(module)
+    replace(model.backbone, rounded)
 
 
 class RoundedLinear(nn.Module):
@@ -148,7 +163,8 @@ class RoundedLinear(nn.Module):
         self.inverse = None if weights is None else nn.Buffer(1 / smooth)
         weight, scale = round_rows(linear.weight * smooth, WEIGHT)
         units = len(weight)
-        self.weight, self.scale = nn.Buffer(weight.T.contiguous()), nn.Buffer(sign * scale[:, 0])
+        self.weight = nn.Buffer(weight.T.contiguous())
+        self.scale = nn.Buffer(sign * scale[:, 0])
         self.zero = nn.Buffer(torch.zeros(units, dtype=torch.int8))
         bias = torch.zeros(units) if linear.bias is None else linear.bias.data
         self.bias = nn.Buffer(sign * bias)
@@ -180,7 +196,8 @@ class RoundedEmbedding(nn.Module):
     def __init__(self, embedding: nn.Embedding) -> None:
         super().__init__()
         weight, scale = round_rows(embedding.weight, EMBEDDING)
-        self.weight, self.scale = nn.Buffer(weight), nn.Buffer(scale)
+        self.weight = nn.Buffer(weight)
+        self.scale = nn.Buffer(scale)
 
     def forward(self, ids: Tensor) -> Tensor:
         return F.embedding(ids, self.weight).float() * F.embedding(ids, self.scale)

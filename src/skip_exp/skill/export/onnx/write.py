@@ -86,7 +86,7 @@ def write_onnx(
     Raises:
         SkipError: a package is missing, or in fp32 the answers differ from PyTorch's.
     """
-    check_packages("onnx", "onnxruntime", "onnxscript")
+    check_packages("onnx", "onnxruntime", "onnxscript")  # before a trace, which takes long
     path = folder / ONNX
     checked = tokenize(tokenizer, examples_of(about, CHECKED), about.max_length)[0]
     pad_id = tokenizer.pad_token_id
@@ -96,43 +96,47 @@ def write_onnx(
     else:
         log.info("the graph is that of %s", graph)
         shutil.copytree(graph, folder, dirs_exist_ok=True)
-    found = compare_onnx(model, path, checked, pad_id, about.outcome)
-    if not int8 and not found.logits <= TOLERANCE:  # NaN is refused, too
+    differences = compare_onnx(model, path, checked, pad_id, about.outcome)
+    if not int8 and not differences.logits <= TOLERANCE:  # NaN is refused, too
         raise SkipError(
-            f"--format onnx: logits differ from PyTorch's by {found.logits:.1e}, "
+            f"--format onnx: logits differ from PyTorch's by {differences.logits:.1e}, "
             f"allowed: {TOLERANCE}; nothing was written"
         )
-    kept = getattr(model.backbone.config, "vocabulary", None)
-    more = {"format": "onnx", "int8": int8, "vocabulary": kept}
-    fields = OnnxRecord.model_validate(about.stored() | more).stored()
+    vocabulary = getattr(model.backbone.config, "vocabulary", None)
+    described = about.stored() | {"format": "onnx", "int8": int8, "vocabulary": vocabulary}
+    fields = OnnxRecord.model_validate(described).stored()
     fields |= describe_model(about, model, pad_id)
     tokenizer.save_pretrained(folder)
     head = {"version": VERSION, "sha256": checksum(folder, fields)}
     (folder / CONFIG).write_text(json.dumps(head | fields, indent=1) + "\n")
-    own, own_pad_id = read_tokenizer(folder, about)
-    by_file, _ = tokenize(own, examples_of(about, CHECKED), about.max_length)
-    both = zip(by_file, checked, strict=True)
-    same = all(ours | row == ours for ours, row in both)
-    if not same or own_pad_id != pad_id:
+    # An export is read with its tokenizer's file alone, which may lack what transformers adds.
+    file_tokenizer, file_pad_id = read_tokenizer(folder, about)
+    rows, _ = tokenize(file_tokenizer, examples_of(about, CHECKED), about.max_length)
+    is_same = file_pad_id == pad_id
+    for row, wanted in zip(rows, checked, strict=True):
+        is_same = is_same and row | wanted == row
+    if not is_same:
         raise SkipError("--format onnx: the tokenizer's file alone gives other tokens")
-    return found
+    return differences
 
 
 def describe_model(about: SkillRecord, model: SoftPromptModel, pad_id: int) -> dict[str, Any]:
     """The fields STOCK, as a checkpoint of the backbone would have them; those that it has."""
-    core: Any = model.backbone.config
-    labels = {str(i): label for i, label in enumerate(about.labels)}
-    sizes = {name: getattr(core, name, None) for name in SIZES}
-    return {
-        "architectures": [MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES[core.model_type]],
-        "model_type": core.model_type,
-        "id2label": labels,
-        "label2id": {label: int(i) for i, label in labels.items()},
+    config: Any = model.backbone.config
+    fields = {
+        "architectures": [MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES[config.model_type]],
+        "model_type": config.model_type,
+        "id2label": {str(i): label for i, label in enumerate(about.labels)},
+        "label2id": {label: i for i, label in enumerate(about.labels)},
         "problem_type": about.outcome.problem_type,
         "vocab_size": len(model.backbone.get_input_embeddings().weight),
         "pad_token_id": pad_id,
-        **{name: size for name, size in sizes.items() if size is not None},
     }
+    for name in SIZES:
+        size = getattr(config, name, None)
+        if size is not None:
+            fields[name] = size
+    return fields
 
 
 def to_onnx(
@@ -149,10 +153,11 @@ def to_onnx(
     # One program traces many models: its imports take as long as a trace.
     tracer = get_reusable_executor(**TRACER, timeout=IDLE, initializer=trace.say_nothing)
     try:
-        tracer.submit(trace.trace, model, _inputs(batch), ranges, path.absolute()).result()
+        inputs = _select_inputs(batch)
+        tracer.submit(trace.trace, model, inputs, ranges, path.absolute()).result()
     except Exception as error:
-        why = str(error).rpartition("\n")[2]
-        raise SkipError(f"--format onnx: the exporter failed: {why}") from error
+        reason = str(error).rpartition("\n")[2]
+        raise SkipError(f"--format onnx: the exporter failed: {reason}") from error
 
 
 class Differences(NamedTuple):
@@ -172,14 +177,17 @@ def compare_onnx(
 ) -> Differences:
     """Compare the graph in ``path`` with PyTorch on each row alone and on all in one batch."""
     run = runner(path, torch.get_num_threads())
-    batches = [_inputs(collate([row], pad_id)) for row in rows]
-    batches.append(_inputs(collate(rows, pad_id)))
-    expected = torch.cat([model(**inputs) for inputs in batches])
-    arrays = [{name: x.numpy() for name, x in inputs.items()} for inputs in batches]
-    found, wanted = np.concatenate([run(inputs) for inputs in arrays]), expected.numpy()
-    drift = outcome.probabilities(found) - outcome.probabilities(wanted)
+    logits = []
+    expected = []
+    for batch_rows in [[row] for row in rows] + [rows]:
+        batch = _select_inputs(collate(batch_rows, pad_id))
+        expected.append(model(**batch).numpy())
+        logits.append(run({name: x.numpy() for name, x in batch.items()}))
+    answers = np.concatenate(logits)
+    wanted = np.concatenate(expected)
+    drift = outcome.probabilities(answers) - outcome.probabilities(wanted)
     return Differences(
-        logits=float(abs(found - wanted).max()) * model.temperature,
+        logits=float(abs(answers - wanted).max()) * model.temperature,
         probabilities=float(abs(drift).max()),
     )
 
@@ -191,7 +199,7 @@ def examples_of(about: SkillRecord, texts: Sequence[str]) -> list[list[str]]:
     return [[text, texts[i - 1]] for i, text in enumerate(texts)]
 
 
-def _inputs(batch: Batch) -> Batch:
+def _select_inputs(batch: Batch) -> Batch:
     return {name: batch[name] for name in INPUTS if name in batch}
 
 
@@ -252,27 +260,30 @@ def check_rounding(
             ) from error
         log.info("8 bits: not compared with fp32 on the job's rows: %s", error)
         return None
-    found = compare_rounded(skill, OnnxSkill.load(folder), rows.spec, rows.select)
-    if not found.is_allowed:
-        raise SkipError(f"--int8: {found}; leave out --int8, or cut less")
-    log.info("8 bits: %s", found)
-    return found
+    rounding = compare_rounded(skill, OnnxSkill.load(folder), rows.spec, rows.select)
+    if not rounding.is_allowed:
+        raise SkipError(f"--int8: {rounding}; leave out --int8, or cut less")
+    log.info("8 bits: %s", rounding)
+    return rounding
 
 
 def compare_rounded(
     plain: Classifier, rounded: Classifier, spec: TaskConfig, rows: Sequence[Row]
 ) -> Rounding:
     """Compare a skill with its 8-bit export on rows of its task. Raises SkipError."""
-    about, texts = plain.about, [list(each) for each in get_texts(rows)]
-    true, metric = np.array(get_labels(rows)), spec.metrics[0]
-    answers = [np.array(each.probabilities(texts)) for each in (plain, rounded)]
-    before, after = (score_answers(spec, each, true, about.threshold) for each in answers)
-    first, second = (about.outcome.give(each, about.threshold) for each in answers)
+    outcome = plain.about.outcome
+    threshold = plain.about.threshold
+    metric = spec.metrics[0]
+    texts = [list(texts) for texts in get_texts(rows)]
+    true = np.array(get_labels(rows))
+    before = np.array(plain.probabilities(texts))
+    after = np.array(rounded.probabilities(texts))
+    is_equal = outcome.give(before, threshold) == outcome.give(after, threshold)
     return Rounding(
         metric=metric,
         rows=len(texts),
-        before=before[metric],
-        after=after[metric],
-        equal=float((first == second).reshape(len(texts), -1).all(1).mean()),
-        drift=float(np.abs(answers[0] - answers[1]).max(1).mean()),
+        before=score_answers(spec, before, true, threshold)[metric],
+        after=score_answers(spec, after, true, threshold)[metric],
+        equal=float(is_equal.reshape(len(texts), -1).all(1).mean()),
+        drift=float(np.abs(before - after).max(1).mean()),
     )
