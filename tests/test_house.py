@@ -4,6 +4,7 @@ import ast
 import io
 import tokenize
 import tomllib
+from collections import Counter
 from collections.abc import Iterator
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -122,6 +123,51 @@ def count_statements(source: str) -> int:
 def test_tokens_and_statements_are_those_of_code() -> None:
     source = '"""A page."""\n# why\nvalue = f(1)\n\ndef g():\n    "Does."\n    return value\n'
     assert count_tokens(source) == 6 + 5 + 2 and count_statements(source) == 3
+
+
+NO_NOUNS = {
+    *("each", "found", "place", "kept", "given", "own", "made", "told"),
+    *("why", "what", "more", "every"),
+}
+
+
+def bound_names(tree: ast.Module) -> Iterator[str]:
+    """Every name that a file binds: variables, loop variables, parameters."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            yield node.id
+        if isinstance(node, ast.arg):
+            yield node.arg
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: path.stem)
+def test_values_have_names_of_the_field(path: Path) -> None:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    allowed = {"kept"} if path.name == "modeling_skip.py" else set()  # a key of config.json
+    assert not NO_NOUNS.intersection(bound_names(tree)) - allowed
+
+
+def is_dense(node: ast.AST) -> str:
+    """The kind of a dense form: comprehension, tuple assignment, star; "" for others."""
+    if isinstance(node, ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp):
+        return "comprehensions"
+    if isinstance(node, ast.Assign) and isinstance(node.value, ast.Tuple):
+        return "tuples" if isinstance(node.targets[0], ast.Tuple) else ""
+    if isinstance(node, ast.Starred) or (isinstance(node, ast.keyword) and node.arg is None):
+        return "stars"
+    return "stars" if isinstance(node, ast.Dict) and None in node.keys else ""
+
+
+def test_code_is_not_dense() -> None:
+    """Per 100 statements, at most: 4 comprehensions, 1 tuple assignment, 1.5 star unpackings."""
+    counts = Counter[str]()
+    statements = 0
+    for path in PACKAGE.rglob("*.py"):
+        source = path.read_text(encoding="utf-8")
+        statements += count_statements(source)
+        counts.update(map(is_dense, ast.walk(ast.parse(source))))
+    limits = {"comprehensions": 4, "tuples": 1, "stars": 1.5}
+    assert all(100 * counts[kind] / statements <= limit for kind, limit in limits.items()), counts
 
 
 def test_the_house_keeps_its_budget() -> None:
