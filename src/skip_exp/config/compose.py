@@ -155,9 +155,7 @@ def explain(error: BaseException) -> str:
     in_file = _IN_FILE.match(text)
     if in_file:
         file, reason, key = in_file.groups()
-        if "is not a ListConfig" in reason:
-            reason = "must be a list, as in [a, b]"
-        elif reason.startswith("Key ") and " not in " in reason:
+        if reason.startswith("Key ") and " not in " in reason:
             reason = _suggest_key(key)
         return f"{key}: {reason} (in {file})"
     twice = _TWICE.match(text)
