@@ -132,11 +132,7 @@ def choices(text: Any) -> list[str]:
     except HydraException as error:
         raise SkipError(f"{text}: not values as Hydra reads them: {first_line(error)}") from error
     # Quotes are part of the text where Hydra writes a value back.
-    unquoted = []
-    for value in values:
-        is_quoted = value[:1] == value[-1:] and value[:1] in ("'", '"')
-        unquoted.append(value[1:-1] if is_quoted else value)
-    return unquoted
+    return [value.strip("'\"") for value in values]
 
 
 def explain(error: BaseException) -> str:
