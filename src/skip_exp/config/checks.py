@@ -99,8 +99,8 @@ def keys(kind: type, prefix: str = "") -> Iterator[Key]:
     defaults = kind()
     for entry in fields(kind):
         name = entry.name
-        sentence = entry.metadata.get("sentence", "")
-        one = Key(prefix + name, hints[name], getattr(defaults, name), sentence)
+        default = getattr(defaults, name)
+        one = Key(prefix + name, hints[name], default, entry.metadata["sentence"])
         yield one
         if one.is_group:
             yield from keys(one.kind, f"{one.name}.")
