@@ -268,7 +268,7 @@ def test_lines_and_tables_are_decoded_before_they_are_split(
 @pytest.mark.parametrize(
     ("content", "options", "line", "advice"),
     [
-        ("dull\nna\u00efve\n".encode("latin-1"), [], 2, "data.encoding=latin-1"),
+        ("dull\nna\u00efve\n".encode("latin-1"), [], 2, "data.encoding=NAME"),
         ("dull\nna\u00efve \u201ca\u201d\n".encode("cp1252"), [], 2, "data.encoding=NAME"),
         ("dull\n\u6620\u753b\n".encode("shift-jis"), [], 2, "data.encoding=NAME"),
         ("dull\nna\u00efve\n".encode("utf-16-le"), [], 1, "data.encoding=utf-16-le"),
@@ -277,7 +277,7 @@ def test_lines_and_tables_are_decoded_before_they_are_split(
         ("dull\nfilm\n".encode("utf-16-be") + b"\xd8\0\0a", ["data.encoding=utf-16-be"], 3, "NAME"),
     ],
 )
-def test_another_encoding_is_advised_where_it_can_be_right(
+def test_bytes_of_another_encoding_are_refused_by_their_line(
     saved: Path,
     run: Run,
     tmp_path: Path,

@@ -93,7 +93,7 @@ JOINED = [(f"both {i}", "bad;good") for i in range(20)]
 # Rows, how many are used, and what a warning names; None: nothing is warned of.
 FINE: dict[str, tuple[Cells, list[str], int, str | None]] = {
     "twenty rows": (GOOD[:28], [], 28, None),
-    "one in fifty": (RARE, [], 510, "the label 'no'"),
+    "one in fifty": (RARE, [], 510, "has: yes"),
     "a hundred classes": (CLASSES_100, [], 400, "class 0, class 10, class 12"),
     "duplicates": ([*GOOD, *GOOD[:10]], [], 50, None),
     "missing labels": ([*GOOD, ("no", None), ("none", "")], [DROP], 40, "2 bad rows"),

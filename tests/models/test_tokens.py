@@ -57,7 +57,7 @@ def words() -> Any:
 
 
 def test_each_word_has_its_tokens(words: Any) -> None:
-    assert word_pieces(words, ("a", "ball"), 2) == [
+    assert word_pieces(words, ("a", "ball")) == [
         words.convert_tokens_to_ids(words.tokenize(word)) for word in ("a", "ball")
     ]
 
@@ -70,12 +70,11 @@ def test_each_word_has_its_tokens(words: Any) -> None:
         (("a ball", "a"), "task.words=a ball: "),
         (("a", "☃"), "task.words=☃: "),
         (("a", " "), "task.words= : "),
-        (("a",), "task.words=['a']: "),
     ],
 )
 def test_words_of_equal_or_of_no_tokens(words: Any, given: tuple[str, ...], refused: str) -> None:
     with pytest.raises(ConfigError) as error:
-        word_pieces(words, given, max(2, len(given)))
+        word_pieces(words, given)
     assert str(error.value).startswith(refused)
 
 

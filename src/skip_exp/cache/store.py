@@ -9,7 +9,7 @@ import json
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, fields, is_dataclass, replace
+from dataclasses import dataclass, field, is_dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -78,21 +78,15 @@ class Keyed(Generic[T]):
 def stage_key(function: Callable[..., Entry], arguments: Mapping[str, Any]) -> str:
     """The key of a stage for these arguments, by this version of the code of its module."""
     code = code_of(function.__module__)
-    return digest([function.__name__, _plain(dict(arguments)), code])[:32]
+    return digest([function.__name__, dict(arguments), code], _to_plain)[:32]
 
 
-def _plain(value: Any) -> Any:
-    """An argument as it counts in a key."""
+def _to_plain(value: Any) -> Any:
+    """An argument that JSON does not know, as it counts in a key."""
     if isinstance(value, Keyed):
         return value.key
     if is_dataclass(value):
-        return {entry.name: _plain(getattr(value, entry.name)) for entry in fields(value)}
-    if isinstance(value, Mapping):
-        return {str(name): _plain(item) for name, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    if value is None or isinstance(value, str | int | float):
-        return value
+        return vars(value)
     raise TypeError(f"{type(value).__name__} has no key: wrap it in Keyed")
 
 

@@ -11,19 +11,21 @@ import importlib.util
 import json
 import re
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
 from importlib.machinery import ModuleSpec, PathFinder
 from importlib.metadata import Distribution, distributions
 from pathlib import Path
+from typing import Any
 
 ROOT = __name__.partition(".")[0]
 LISTED = re.compile(r"^(\w+)(?:/|\.py,|$)", re.MULTILINE)  # a name that can be imported
 
 
-def digest(value: object) -> str:
-    """SHA-256 of a JSON-like value, whatever the order of its keys."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()
+def digest(value: object, default: Callable[[Any], Any] = str) -> str:
+    """SHA-256 of a JSON-like value, whatever the order of its keys; see :func:`json.dumps`."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, default=default).encode()).hexdigest()
 
 
 def job_code() -> str:

@@ -42,12 +42,35 @@ OPTIONS: dict[str, tuple[str | int, ...]] = {
 }
 
 
-def key(default: Any, sentence: str) -> Any:
-    """A dataclass field with this default: a value, or a function that makes one."""
-    metadata = {"sentence": sentence}
+def key(default: Any, sentence: str, **allowed: Any) -> Any:
+    """A dataclass field with this default: a value, or a function that makes one.
+
+    Args:
+        allowed: of a value that is not None: ``bounds=(low, high)`` or ``choices=(...)``. Bounds
+            are generous: what is beyond them is a slip of the finger, not a setting.
+    """
+    metadata = {"sentence": sentence} | allowed
     if callable(default):
         return field(default_factory=default, metadata=metadata)
     return field(default=default, metadata=metadata)
+
+
+class Group:
+    """A group of keys, a dataclass ``<Name>Config``, that checks its values when it is made."""
+
+    def __post_init__(self) -> None:
+        prefix = type(self).__name__.removesuffix("Config").lower()
+        for entry in fields(self):  # type: ignore[arg-type]  # subclasses are dataclasses
+            name = f"{prefix}.{entry.name}".removeprefix(".")
+            value = getattr(self, entry.name)
+            # The defaults of the schema itself are yet to be filled or resolved.
+            if value is None or str(value).startswith((MISSING, "${")):
+                continue
+            if "choices" in entry.metadata:
+                one_of(name, value, entry.metadata["choices"])
+            if "bounds" in entry.metadata:
+                low, high = entry.metadata["bounds"]  # NaN is not between them
+                require(low <= value <= high, name, value, f"must be in [{low}, {high}]")
 
 
 @dataclass(frozen=True)
@@ -76,8 +99,8 @@ def keys(kind: type, prefix: str = "") -> Iterator[Key]:
     defaults = kind()
     for entry in fields(kind):
         name = entry.name
-        sentence = entry.metadata.get("sentence", "")
-        one = Key(prefix + name, hints[name], getattr(defaults, name), sentence)
+        default = getattr(defaults, name)
+        one = Key(prefix + name, hints[name], default, entry.metadata["sentence"])
         yield one
         if one.is_group:
             yield from keys(one.kind, f"{one.name}.")
@@ -92,48 +115,6 @@ def require(is_so: bool, key: str, value: object, allowed: str) -> None:
 def one_of(key: str, value: object, choices: tuple[str | int, ...]) -> None:
     """Raise ConfigError where ``value`` is none of the choices."""
     require(value in choices, key, value, f"must be one of {', '.join(map(str, choices))}")
-
-
-def separator(key: str, value: str | None) -> None:
-    """Raise ConfigError where ``value`` cannot stand between the columns of a file."""
-    is_fine = value in (None, "\\t") or (len(str(value)) == 1 and str(value) not in '"\r\n\0')
-    require(is_fine, key, value, "must be one character, such as ';', or \\t for a tab")
-
-
-def text_encoding(key: str, name: str) -> None:
-    """Raise ConfigError where Python knows no such encoding of texts."""
-    try:
-        "a".encode(name)
-    except (LookupError, ValueError) as error:
-        allowed = "must be an encoding of Python's, such as utf-8, latin-1 or cp1252"
-        raise ConfigError(key, name, allowed) from error
-
-
-def positive(prefix: str, settings: object, **most: float) -> None:
-    """Raise ConfigError where a field is not above zero, or beyond its ``most``.
-
-    The bounds are generous: what is beyond them is a slip of the finger, not a setting.
-    """
-    for name, bound in most.items():
-        value = getattr(settings, name)
-        is_fine = 0 < value <= bound  # NaN is neither
-        require(is_fine, f"{prefix}.{name}", value, f"must be positive, at most {bound}")
-
-
-def within(prefix: str, settings: object, **ends: tuple[float, float]) -> None:
-    """Raise ConfigError where a field is not between its two ends, or one of them."""
-    for name, (low, high) in ends.items():
-        value = getattr(settings, name)
-        key = f"{prefix}.{name}".removeprefix(".")
-        require(low <= value <= high, key, value, f"must be in [{low}, {high}]")
-
-
-def unset(settings: object) -> bool:
-    """Whether this is the schema itself, whose fields are yet to be filled or resolved."""
-    for value in vars(settings).values():
-        if isinstance(value, str) and (value == MISSING or value.startswith("${")):
-            return True
-    return False
 
 
 def method_options(**options: object) -> None:

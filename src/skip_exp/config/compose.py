@@ -132,11 +132,7 @@ def choices(text: Any) -> list[str]:
     except HydraException as error:
         raise SkipError(f"{text}: not values as Hydra reads them: {first_line(error)}") from error
     # Quotes are part of the text where Hydra writes a value back.
-    unquoted = []
-    for value in values:
-        is_quoted = value[:1] == value[-1:] and value[:1] in ("'", '"')
-        unquoted.append(value[1:-1] if is_quoted else value)
-    return unquoted
+    return [value.strip("'\"") for value in values]
 
 
 def explain(error: BaseException) -> str:
@@ -155,9 +151,7 @@ def explain(error: BaseException) -> str:
     in_file = _IN_FILE.match(text)
     if in_file:
         file, reason, key = in_file.groups()
-        if "is not a ListConfig" in reason:
-            reason = "must be a list, as in [a, b]"
-        elif reason.startswith("Key ") and " not in " in reason:
+        if reason.startswith("Key ") and " not in " in reason:
             reason = _suggest_key(key)
         return f"{key}: {reason} (in {file})"
     twice = _TWICE.match(text)

@@ -4,7 +4,6 @@ The defaults of training are the recipe ``skip``, in which no weight of the back
 ``conf/experiment/*.yaml`` hold the others.
 """
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -12,7 +11,7 @@ from unicodedata import category
 
 from omegaconf import MISSING
 
-from skip_exp.config.checks import ALLOCATIONS, KINDS, key, one_of, positive, require, unset, within
+from skip_exp.config.checks import ALLOCATIONS, KINDS, Group, key, one_of, require
 from skip_exp.outcomes.registry import OUTCOMES, Outcome
 
 _QUOTES = (
@@ -27,7 +26,7 @@ _UNPRINTED = {"Cc", "Zl", "Zp", "Cs"}
 
 
 @dataclass
-class TaskConfig:
+class TaskConfig(Group):
     name: str = key(MISSING, "Name in results and folders.")
     hub: dict[str, str] = key(dict, "Hub data set: {path, name}, arguments of load_dataset.")
     files: dict[str, str] = key(dict, "Own files: {train, validation, select}; train is enough.")
@@ -48,6 +47,7 @@ class TaskConfig:
     kind: str = key(
         "one_label",
         "one_label, or many_labels: any number per text, each with a yes or no of its own.",
+        choices=tuple(OUTCOMES),
     )
     train: str = key("train", "Split to train on.")
     validation: str = key("validation", "Split whose scores are reported.")
@@ -74,9 +74,9 @@ class TaskConfig:
         return (self.train, self.validation, *self.extra)
 
     def __post_init__(self) -> None:
-        if unset(self):
+        super().__post_init__()
+        if self.name == MISSING:  # the schema itself
             return
-        one_of("task.kind", self.kind, tuple(OUTCOMES))
         text = self.text
         labels = self.labels
         words = self.words
@@ -97,21 +97,30 @@ class TaskConfig:
             labels,
             "two or more different names, none empty",
         )
-        is_whole = not words or len(words) == len(labels)
-        require(is_whole, "task.words", words, f"one per label of {labels}")
+        require(
+            not words or len(words) == len(labels),
+            "task.words",
+            words,
+            f"one per label of {labels}",
+        )
         require(
             bool(self.label) or not self.outcome.is_exclusive,
             "task.label",
             "",
             "a column of the label; only many_labels has several",
         )
-        is_known = bool(self.metrics) and set(known).issuperset(self.metrics)
-        require(is_known, "task.metrics", self.metrics, f"one or more of {', '.join(known)}")
-        is_fit = "f1" not in self.metrics or len(labels) == 2
-        require(is_fit, "task.metrics", "f1", "needs exactly two labels; use f1_macro")
-        self._check_splits()
-
-    def _check_splits(self) -> None:
+        require(
+            bool(self.metrics) and set(known).issuperset(self.metrics),
+            "task.metrics",
+            self.metrics,
+            f"one or more of {', '.join(known)}",
+        )
+        require(
+            "f1" not in self.metrics or len(labels) == 2,
+            "task.metrics",
+            "f1",
+            "needs exactly two labels; use f1_macro",
+        )
         for split in (self.validation, *self.extra):
             require(
                 self.splits.count(split) == 1,
@@ -121,67 +130,60 @@ class TaskConfig:
             )
         for split in self.files:
             one_of("task.files", split, (*self.splits, "select"))
-        is_known = not self.hub or {"path"} <= self.hub.keys() <= {"path", "name"}
-        require(is_known, "task.hub", self.hub, "path, and name if there are configurations")
+        require(
+            not self.hub or {"path"} <= self.hub.keys() <= {"path", "name"},
+            "task.hub",
+            self.hub,
+            "path, and name if there are configurations",
+        )
 
 
 TRAIN = ("none", "prompt", "prompt_readout", "bias", "gates", "lora", "layers", "full")
 OWN_WEIGHTS = TRAIN[3:]  # these train weights of the backbone, so the model needs a copy of it
+RATE = (0, 10)  # bounds of a learning rate
+RANK = (1, 10**4)
 
 
 @dataclass
-class TrainConfig:
+class TrainConfig(Group):
     phase: ClassVar[str] = "tune"
-    fewest: ClassVar[int] = 1  # epochs
 
-    epochs: int = key(8, "Number of epochs; more where `min_steps` asks for them.")
-    min_steps: int = key(300, "Optimizer steps at least: few rows get more epochs.")
-    lr: float = key(2e-2, "Learning rate of the prompt.")
-    readout_lr: float = key(1e-3, "Learning rate of the readout.")
-    batch: int = key(32, "Texts per step.")
-    weight_decay: float = key(0.0, "Weight decay of AdamW.")
-    warmup: float = key(0.06, "Fraction of all steps in which the learning rate rises.")
+    epochs: int = key(
+        8, "Number of epochs; more where `min_steps` asks for them.", bounds=(0, 10**6)
+    )
+    min_steps: int = key(
+        300, "Optimizer steps at least: few rows get more epochs.", bounds=(0, 10**9)
+    )
+    lr: float = key(2e-2, "Learning rate of the prompt.", bounds=(1e-9, 10))
+    readout_lr: float = key(1e-3, "Learning rate of the readout.", bounds=RATE)
+    batch: int = key(32, "Texts per step.", bounds=(1, 10**6))
+    weight_decay: float = key(0.0, "Weight decay of AdamW.", bounds=(0, 10))
+    warmup: float = key(
+        0.06, "Fraction of all steps in which the learning rate rises.", bounds=(0, 1)
+    )
     dropout: bool = key(False, "Keep the backbone's own dropout active.")
     train: str = key(
         "prompt_readout",
         "none, prompt, prompt_readout, bias (also biases and norms), gates (bias, and a factor on "
         "each neuron), lora (bias, and low-rank updates of the block linears), layers (all weights "
         "but embeddings) or full (all).",
+        choices=TRAIN,
     )
     bias_lr: float = key(
-        1e-3, "Learning rate of the backbone's biases and norms with train=bias, gates and lora."
+        1e-3,
+        "Learning rate of the backbone's biases and norms with train=bias, gates and lora.",
+        bounds=RATE,
     )
-    gate_lr: float = key(3e-3, "Learning rate of the gates.")
-    lora_lr: float = key(1e-3, "Learning rate of the factors of low-rank updates.")
+    gate_lr: float = key(3e-3, "Learning rate of the gates.", bounds=RATE)
+    lora_lr: float = key(1e-3, "Learning rate of the factors of low-rank updates.", bounds=RATE)
     full_lr: float = key(
-        1e-4, "Learning rate of the backbone's weights with train=layers and full."
+        1e-4, "Learning rate of the backbone's weights with train=layers and full.", bounds=RATE
     )
-    rank: int = key(8, "Rank of each low-rank update.")
-
-    def __post_init__(self) -> None:
-        if unset(self):
-            return
-        positive(self.phase, self, lr=10, batch=10**6, rank=10**4)
-        within(
-            self.phase,
-            self,
-            epochs=(self.fewest, 10**6),
-            min_steps=(0, 10**9),
-            warmup=(0, 1),
-            weight_decay=(0, 10),
-            readout_lr=(0, 10),
-            bias_lr=(0, 10),
-            gate_lr=(0, 10),
-            lora_lr=(0, 10),
-            full_lr=(0, 10),
-        )
-        one_of(f"{self.phase}.train", self.train, TRAIN)
+    rank: int = key(8, "Rank of each low-rank update.", bounds=RANK)
 
 
 @dataclass
 class TuneConfig(TrainConfig):
-    fewest: ClassVar[int] = 0  # which takes a start as it is
-
     start: str | None = key(
         "${task.start}",
         "Dense skill to start from: folder, hub id, or one of the package; null: a new start. The "
@@ -198,35 +200,41 @@ class TuneConfig(TrainConfig):
 class RetuneConfig(TrainConfig):
     phase: ClassVar[str] = "retune"
 
-    epochs: int = key(3, "Number of epochs; more where `min_steps` or `budget` asks for them.")
-    min_steps: int = key(200, "Optimizer steps at least: few rows get more epochs.")
+    epochs: int = key(
+        3, "Number of epochs; more where `min_steps` or `budget` asks for them.", bounds=(1, 10**6)
+    )
+    min_steps: int = key(
+        200, "Optimizer steps at least: few rows get more epochs.", bounds=(0, 10**9)
+    )
     budget: float = key(
-        4.0, "Cost in dense epochs, which a cheaper model may use up by more epochs; 0: no more."
+        4.0,
+        "Cost in dense epochs, which a cheaper model may use up by more epochs; 0: no more.",
+        bounds=(0, 10**6),
     )
     enabled: bool = key(True, "Train the pruned model again, from the dense model's weights.")
-    train: str = key("${tune.train}", "As in tune, but not none; it follows tune.train.")
+    train: str = key(
+        "${tune.train}", "As in tune, but not none; it follows tune.train.", choices=TRAIN
+    )
     bias_lr: float = key(
-        3e-3, "Learning rate of the backbone's biases and norms with train=bias, gates and lora."
+        3e-3,
+        "Learning rate of the backbone's biases and norms with train=bias, gates and lora.",
+        bounds=RATE,
     )
     full_lr: float = key(
-        3e-4, "Learning rate of the backbone's weights with train=layers and full."
+        3e-4, "Learning rate of the backbone's weights with train=layers and full.", bounds=RATE
     )
-    rank: int = key("${tune.rank}", "Rank of each low-rank update: that of tune.")
+    rank: int = key("${tune.rank}", "Rank of each low-rank update: that of tune.", bounds=RANK)
     distill: float = key(
-        0.9, "Weight of the dense model's predictions in the loss of a labelled text, in [0, 1]."
+        0.9,
+        "Weight of the dense model's predictions in the loss of a labelled text, in [0, 1].",
+        bounds=(0, 1),
     )
     copies: int = key(
         0,
         "Versions of each train text with near words in place of some, labelled by the dense "
         "model; an epoch has one of them, or the text.",
+        bounds=(0, 20),
     )
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        within("retune", self, distill=(0, 1), copies=(0, 20))
-        require(
-            0 <= self.budget < math.inf, "retune.budget", self.budget, "must be at least 0 epochs"
-        )
 
 
 DIGITS = 6  # of a ratio that count: a range of Hydra's has 0.7000000000000001
@@ -235,19 +243,27 @@ MISSED = 0.02  # a job that ends further from its ratio warns; in block paramete
 
 
 @dataclass
-class PruneConfig:
+class PruneConfig(Group):
     ratio: float = key(0.5, "Fraction of the block parameters to remove.")
     within: float | None = key(
-        None, "Instead of a ratio: find the fastest model that loses at most so many points."
+        None,
+        "Instead of a ratio: find the fastest model that loses at most so many points.",
+        bounds=(0, 100),
     )
     fastest: str = key(
-        "one", "What `within` makes fast: `one` text on one thread, or `batches` on all threads."
+        "one",
+        "What `within` makes fast: `one` text on one thread, or `batches` on all threads.",
+        choices=FASTEST,
     )
     sites: list[str] = key(lambda: ["ffn", "heads"], f"What is pruned: some of {', '.join(KINDS)}.")
     allocation: str = key("global", "global or uniform over layers, or a custom module.function.")
-    round_to: int = key(8, "Step in which FFN units go: widths stay multiples of it.")
+    round_to: int = key(
+        8, "Step in which FFN units go: widths stay multiples of it.", bounds=(1, 10**6)
+    )
     layers: int | None = key(
-        None, "Remove whole layers after this many, in T5's decoder too, then cut to the ratio."
+        None,
+        "Remove whole layers after this many, in T5's decoder too, then cut to the ratio.",
+        bounds=(1, 1000),
     )
 
     @property
@@ -256,15 +272,9 @@ class PruneConfig:
         return None if self.within is not None else self.ratio
 
     def __post_init__(self) -> None:
-        within = self.within
+        super().__post_init__()
         self.ratio = round(self.ratio, DIGITS)
         require(0 <= self.ratio < 1, "prune.ratio", self.ratio, "must be in [0, 1)")
-        if within is not None:
-            require(0 <= within <= 100, "prune.within", within, "must be 0 to 100 points")
-        one_of("prune.fastest", self.fastest, FASTEST)
-        positive("prune", self, round_to=10**6)
-        if self.layers is not None:
-            positive("prune", self, layers=1000)
         # A custom function is looked up when its job starts: an import may take seconds.
         if "." not in self.allocation:
             one_of("prune.allocation", self.allocation, (*ALLOCATIONS, "a custom module.function"))

@@ -22,21 +22,16 @@ from skip_exp.config.checks import (
     OBJECTIVES,
     PROMPTS,
     READOUTS,
+    Group,
     key,
     method_options,
     one_of,
-    positive,
-    separator,
-    text_encoding,
-    unset,
-    within,
+    require,
 )
 from skip_exp.config.groups import PruneConfig, RetuneConfig, TaskConfig, TuneConfig, name_goal
+from skip_exp.errors import ConfigError
 
 WANDB_PROJECT = "skip_exp"  # unless logger.project or the environment names another
-LOGGERS = ("wandb", "csv", "none")
-ACCELERATORS = ("auto", "cpu", "gpu", "cuda")
-TRAINING_PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed")
 
 # Hydra 1.3 with OmegaConf 2.3, and 1.4 with 2.4, name the same things otherwise.
 _IS_OLD = hydra.__version__.startswith("1.3.")
@@ -49,42 +44,41 @@ register_resolver("goal", lambda _root_: name_goal(_root_.prune), replace=True)
 
 
 @dataclass
-class BackboneConfig:
+class BackboneConfig(Group):
     name: str = key(MISSING, "Name in results and folders.")
-    family: str = key(MISSING, f"One of {', '.join(READOUTS)}.")
+    family: str = key(MISSING, f"One of {', '.join(READOUTS)}.", choices=tuple(READOUTS))
     path: str = key(MISSING, "Hub id, folder, or `embedded:NAME`.")
     readout: str = key("head", "Where logits come from: head, mlm, seq2seq or classifier.")
-    pooling: str = key("mean", "What a head reads: mean (of the text) or cls (the first token).")
+    pooling: str = key(
+        "mean",
+        "What a head reads: mean (of the text) or cls (the first token).",
+        choices=("mean", "cls"),
+    )
 
     def __post_init__(self) -> None:
-        one_of("backbone.pooling", self.pooling, ("mean", "cls"))
-        if unset(self):
-            return
-        one_of("backbone.family", self.family, tuple(READOUTS))
-        one_of("backbone.readout", self.readout, READOUTS[self.family])
+        super().__post_init__()
+        if self.family != MISSING:
+            one_of("backbone.readout", self.readout, READOUTS[self.family])
 
 
 @dataclass
-class PromptConfig:
-    kind: str = key(MISSING, "input, prefix or none.")
-    length: int = key(16, "Number of tokens of a new prompt; a start brings its own.")
+class PromptConfig(Group):
+    kind: str = key(MISSING, "input, prefix or none.", choices=PROMPTS)
+    length: int = key(
+        16, "Number of tokens of a new prompt; a start brings its own.", bounds=(1, 1000)
+    )
     init: str = key(
         "silent",
         "What a new prompt starts from: vocab (tokens of train rows), or silent (these, and the "
         "values of a prefix are zero).",
+        choices=("vocab", "silent"),
     )
-
-    def __post_init__(self) -> None:
-        one_of("prompt.init", self.init, ("vocab", "silent"))
-        positive("prompt", self, length=1000)
-        if not unset(self):
-            one_of("prompt.kind", self.kind, PROMPTS)
 
 
 @dataclass
-class AttributionConfig:
+class AttributionConfig(Group):
     _target_: str = key(MISSING, "Function (model, batches, **options) -> relevance.")
-    samples: int = key(256, "Number of train rows that are scored.")
+    samples: int = key(256, "Number of train rows that are scored.", bounds=(1, 10**9))
     options: dict[str, Any] = key(dict, "Arguments of the function: see `conf/attribution/*.yaml`.")
 
     @property
@@ -93,7 +87,7 @@ class AttributionConfig:
         return method_name(self._target_) or "-"
 
     def __post_init__(self) -> None:
-        positive("attribution", self, samples=10**9)
+        super().__post_init__()
         if self._target_.startswith("skip_exp."):  # a custom method checks its own
             method_options(**self.options)
 
@@ -107,11 +101,22 @@ def method_name(target: str | None) -> str | None:
 
 
 @dataclass
-class DataConfig:
-    source: str = key("auto", "auto, local, hub, or embedded (rows of the package).")
+class DataConfig(Group):
+    source: str = key(
+        "auto",
+        "auto, local, hub, or embedded (rows of the package).",
+        choices=("auto", "local", "hub", "embedded"),
+    )
     dir: str | None = key(None, "Folder of local data; conf/config.yaml sets SKIP_EXP_DATA.")
-    max_length: int = key(128, "Tokens of a text, special tokens included; the rest is cut off.")
-    train_rows: int | None = key(None, "Train on this many rows, drawn by the seed; null: all.")
+    # Below 8, the special tokens of a pair leave no room for its texts.
+    max_length: int = key(
+        128,
+        "Tokens of a text, special tokens included; the rest is cut off.",
+        bounds=(8, 100_000),
+    )
+    train_rows: int | None = key(
+        None, "Train on this many rows, drawn by the seed; null: all.", bounds=(1, 10**9)
+    )
     deduplicate: bool = key(
         False, "Drop train rows that are also select rows, and those of both that are scored."
     )
@@ -124,49 +129,50 @@ class DataConfig:
     encoding: str = key("utf-8", "Encoding of text files; a mark, as UTF-16 has it, counts more.")
 
     def __post_init__(self) -> None:
-        one_of("data.source", self.source, ("auto", "local", "hub", "embedded"))
-        # Below 8, the special tokens of a pair leave no room for its texts.
-        within("data", self, max_length=(8, 100_000))
-        if self.train_rows is not None:
-            positive("data", self, train_rows=10**9)
-        separator("data.sep", self.sep)
-        text_encoding("data.encoding", self.encoding)
+        super().__post_init__()
+        sep = self.sep
+        require(
+            sep in (None, "\\t") or (len(str(sep)) == 1 and str(sep) not in '"\r\n\0'),
+            "data.sep",
+            sep,
+            "must be one character, such as ';', or \\t for a tab",
+        )
+        try:
+            "a".encode(self.encoding)
+        except (LookupError, ValueError) as error:
+            allowed = "must be an encoding of Python's, such as utf-8, latin-1 or cp1252"
+            raise ConfigError("data.encoding", self.encoding, allowed) from error
 
 
 @dataclass
-class TrainerConfig:
-    accelerator: str = key("auto", "auto, cpu, gpu or cuda.")
-    precision: str = key("auto", "auto, 32-true, bf16-mixed or 16-mixed.")
+class TrainerConfig(Group):
+    accelerator: str = key(
+        "auto", "auto, cpu, gpu or cuda.", choices=("auto", "cpu", "gpu", "cuda")
+    )
+    precision: str = key(
+        "auto",
+        "auto, 32-true, bf16-mixed or 16-mixed.",
+        choices=("auto", "32-true", "bf16-mixed", "16-mixed"),
+    )
     progress: bool = key(True, "Show a line per epoch.")
 
-    def __post_init__(self) -> None:
-        one_of("trainer.accelerator", self.accelerator, ACCELERATORS)
-        one_of("trainer.precision", self.precision, TRAINING_PRECISIONS)
-
 
 @dataclass
-class BenchmarkConfig:
+class BenchmarkConfig(Group):
     enabled: bool = key(True, "Time the dense and the final model.")
-    batch: int = key(32, "Texts per timed batch.")
-    seq_len: int = key(128, "Tokens per timed text.")
-    repeats: int = key(10, "Timed passes of each model.")
-
-    def __post_init__(self) -> None:
-        positive("benchmark", self, batch=10**6, seq_len=10**6, repeats=10**6)
+    batch: int = key(32, "Texts per timed batch.", bounds=(1, 10**6))
+    seq_len: int = key(128, "Tokens per timed text.", bounds=(1, 10**6))
+    repeats: int = key(10, "Timed passes of each model.", bounds=(1, 10**6))
 
 
 @dataclass
-class LoggerConfig:
-    name: str = key(MISSING, "wandb, csv or none.")
+class LoggerConfig(Group):
+    name: str = key(MISSING, "wandb, csv or none.", choices=("wandb", "csv", "none"))
     project: str | None = key(None, "W&B project; null: WANDB_PROJECT, else skip_exp.")
     entity: str | None = key(None, "W&B entity; null: your default.")
     group: str | None = key(None, "W&B group; null: the sweep.")
     tags: list[str] = key(list, "Further tags of the W&B run.")
     notes: str | None = key(None, "Notes of the W&B run.")
-
-    def __post_init__(self) -> None:
-        if not unset(self):
-            one_of("logger.name", self.name, LOGGERS)
 
 
 @dataclass
@@ -195,7 +201,7 @@ def list_objectives(objective: Any) -> list[Any]:
 
 
 @dataclass
-class Config:
+class Config(Group):
     task: TaskConfig = key(TaskConfig, "The classification task, its rows and labels.")
     backbone: BackboneConfig = key(BackboneConfig, "The pre-trained model.")
     prompt: PromptConfig = key(PromptConfig, "The soft prompt, its place and length.")
@@ -209,11 +215,12 @@ class Config:
     logger: LoggerConfig = key(LoggerConfig, "Where curves and scores are shown.")
     cache: CacheConfig = key(CacheConfig, "Stages that several jobs share.")
     sweep: SweepConfig = key(SweepConfig, "How sweeps treat finished jobs.")
-    seed: int = key(1, "Seed of the prompt's start, the batches, drawn rows and random scores.")
+    seed: int = key(
+        1,
+        "Seed of the prompt's start, the batches, drawn rows and random scores.",
+        bounds=(0, 2**32 - 1),
+    )
     output_dir: str = key(MISSING, "Folder of the job; Hydra sets it.")
-
-    def __post_init__(self) -> None:
-        within("", self, seed=(0, 2**32 - 1))
 
     @property
     def label(self) -> str:

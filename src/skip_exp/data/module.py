@@ -30,7 +30,6 @@ from skip_exp.errors import ConfigError, DataError
 log = logging.getLogger(__name__)
 
 EVAL_BATCH = 64  # rows of a pass that trains nothing; passes run in order of length
-MANY_TRUNCATED = 0.1  # fraction of a split's rows: from here on it is a warning
 
 
 def encode(rows: Rows, tokenizer: PreTrainedTokenizerBase, max_length: int) -> Rows:
@@ -50,9 +49,8 @@ def encode(rows: Rows, tokenizer: PreTrainedTokenizerBase, max_length: int) -> R
     def add_tokens(part: list[Row], name: str) -> list[Row]:
         tokens, truncated = tokenize(tokenizer, get_texts(part), max_length)
         if truncated:
-            level = logging.WARNING if truncated >= MANY_TRUNCATED * len(part) else logging.INFO
             message = "data: truncated %d of %d %s rows to %d tokens (data.max_length)"
-            log.log(level, message, truncated, len(part), name, max_length)
+            log.info(message, truncated, len(part), name, max_length)
         return [row | row_tokens for row, row_tokens in zip(part, tokens, strict=True)]
 
     return replace(

@@ -230,12 +230,9 @@ def decode_lines(blocks: Iterable[bytes], where: str, encoding: str) -> Iterator
             yield from lines
     except UnicodeDecodeError as error:
         number += error.object[: error.start].count(b"\n")
-        # Any bytes are Latin-1; those of most other encodings have control characters in it.
-        is_latin = "".join(error.object.decode("latin-1").split()).isprintable()
-        name = "latin-1" if is_latin and encoding == "utf-8" else "NAME"
         raise DataError(
             f"line {number} of {where} is not {encoding.upper()} text; "
-            f"give the encoding of the file: data.encoding={name}"
+            "give the encoding of the file: data.encoding=NAME, such as cp1252 or latin-1"
         ) from error
     yield rest
 
@@ -245,5 +242,6 @@ def check_columns(names: Sequence[str], wanted: Sequence[str], where: str) -> No
     for column in wanted:
         count = list(names).count(column)
         if count != 1:
-            quantity = f"{count} columns" if count else "no column"
-            raise DataError(f"{quantity} {column!r} in {where} (it has: {shown_names(names)})")
+            raise DataError(
+                f"{count or 'no'} columns {column!r} in {where} (it has: {shown_names(names)})"
+            )

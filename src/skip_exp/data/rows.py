@@ -2,13 +2,13 @@
 
 import hashlib
 import logging
-from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, product
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from skip_exp.config.groups import TaskConfig
 from skip_exp.data.batches import Row
@@ -24,9 +24,6 @@ from skip_exp.data.splits import (
 )
 from skip_exp.errors import ConfigError, DataError, shown_names
 from skip_exp.outcomes.labels import with_indices
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 log = logging.getLogger(__name__)
 
@@ -74,12 +71,10 @@ class Rows:
         """Whether rows of another data set stand in for the task's own."""
         return self.source == STAND_IN
 
-    def token_counts(self) -> "Tensor":
+    def token_counts(self) -> NDArray[np.int64]:
         """Occurrences by token id in the train rows, without the selection slice."""
-        import torch  # takes seconds: not to read rows, which may be refused
-
         ids = chain.from_iterable(row["input_ids"] for row in self.train)
-        return torch.bincount(torch.from_numpy(np.fromiter(ids, np.int64)))
+        return np.bincount(np.fromiter(ids, np.int64))
 
 
 def to_rows(table: Table, spec: TaskConfig, split: str, drop_bad: bool = False) -> dict[int, Row]:
@@ -89,14 +84,12 @@ def to_rows(table: Table, spec: TaskConfig, split: str, drop_bad: bool = False) 
         drop_bad: leave bad rows out, with a warning, instead of refusing the table.
 
     Raises:
-        DataError: no rows, an empty cell, or an unknown label: the first bad rows at once.
+        DataError: no good rows, an empty cell, or an unknown label: the first bad rows at once.
         ConfigError: the label's column is one of the texts'.
     """
     for column in spec.label_columns:
         if column in columns_of(spec.text):
             raise ConfigError("task.label", column, "is a column of the texts, too")
-    if not table.rows:
-        raise DataError(f"task {spec.name}: split {split} of {table.where} has no rows")
     group = spec.group if split == spec.train else None  # others are not split again
     label_of = spec.outcome.reader(spec.labels, spec.label)
     rows: dict[int, Row] = {}
@@ -202,28 +195,11 @@ def cut_slice(spec: TaskConfig, splits: Splits) -> tuple[list[Row], list[Row]]:
         train, select = _divide(train, chosen)
     if not select:
         raise DataError(f"task {spec.name}: {NOT_APART}: give task.files.{SELECT} its own rows")
-    _warn_of_rare(spec, train, select)
-    return train, select
-
-
-def _warn_of_rare(spec: TaskConfig, train: list[Row], select: list[Row]) -> None:
-    """Name the labels of a single row, and those that the selection slice does not see."""
-    seen = set(list_labels(select))
-    single = []
-    unseen = []
-    for label, count in sorted(Counter(list_labels(train + select)).items()):
-        if count == 1:
-            single.append(spec.labels[label])
-        elif label not in seen:
-            unseen.append(spec.labels[label])
-    if single:
-        log.warning("data: labels of a single train row: %s", shown_names(single, _MOST))
-    if len(set(get_labels(select))) == 1:
-        name = spec.outcome.name(select[0]["label"], spec.labels)
-        log.warning("data: every row of the selection slice has the label %r: it says little", name)
-    elif unseen:
-        names = shown_names(unseen, _MOST)
+    unseen = sorted(set(list_labels(train)).difference(list_labels(select)))
+    if unseen:
+        names = shown_names([spec.labels[label] for label in unseen], _MOST)
         log.warning("data: labels that no row of the selection slice has: %s", names)
+    return train, select
 
 
 def _divide(rows: list[Row], chosen: Sequence[int]) -> tuple[list[Row], list[Row]]:

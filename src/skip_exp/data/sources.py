@@ -153,11 +153,8 @@ def _local(spec: TaskConfig, data: DataConfig) -> tuple[Tables, str]:
     folder = root / spec.name
     if not folder.is_dir():
         raise NotFound(f"data.dir={data.dir} has no folder {spec.name}")
-    for name in spec.splits:
-        if name not in paths:
-            has = ", ".join(sorted(os.listdir(folder))) or "nothing"
-            allowed = ", ".join(f"{name}{suffix}" for suffix in SUFFIXES)
-            raise DataError(f"task {spec.name}: {folder} has none of {allowed} (it has: {has})")
+    files = ", ".join(sorted(os.listdir(folder)))
+    _check_splits(spec, spec.splits, paths, f"{folder} with the files {files or '(none)'}")
     return _read_files(spec, paths, data), f"local:{data.dir}"
 
 

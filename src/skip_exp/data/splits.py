@@ -22,24 +22,20 @@ def join_rows(texts: Sequence[Hashable], groups: Sequence[Hashable] | None) -> S
     """The unit of every row: equal for rows with the same text, or of groups that share one.
 
     Example:
-        >>> join_rows(["a", "b", "a", "c"], ["x", "y", "z", "z"])
+        >>> units = join_rows(["a", "b", "a", "c"], ["x", "y", "z", "z"])
+        >>> [units.index(unit) for unit in units]
         [0, 1, 0, 0]
     """
     if groups is None:
         return texts
-    from scipy.sparse import coo_array  # takes a tenth of a second, and few tasks have groups
-    from scipy.sparse.csgraph import connected_components
+    from scipy.cluster.hierarchy import DisjointSet  # takes long, and few tasks have groups
 
-    nodes: dict[Hashable, int] = {}  # texts and groups, which a row connects
-    edges = []
+    units = DisjointSet()  # of texts and groups, which a row connects
     for text, group in zip(texts, groups, strict=True):
-        text_node = nodes.setdefault(("text", text), len(nodes))
-        group_node = nodes.setdefault(("group", group), len(nodes))
-        edges.append((text_node, group_node))
-    ends = np.array(edges, int).reshape(-1, 2).T
-    graph = coo_array((np.ones(len(edges)), ends), shape=(len(nodes), len(nodes)))
-    _, components = connected_components(graph)
-    return components[ends[0]].tolist()
+        units.add(("text", text))
+        units.add(("group", group))
+        units.merge(("text", text), ("group", group))
+    return [units["text", text] for text in texts]
 
 
 def list_classes(label: Any) -> tuple[int, ...]:
@@ -110,7 +106,12 @@ def choose_slice(
     label that would all be in the slice stay in train, unless no label has two rows.
     """
     members = _list_units(units)
-    tenth = _take_every_tenth(members, is_grouped)
+    tenth = []
+    for position, unit in enumerate(members):
+        index = position if is_grouped else unit[0]
+        if index % SELECT_EVERY == SELECT_EVERY - 1:
+            tenth.append(unit)
+    tenth = tenth or members[1:][-1:]
     rows = list(chain.from_iterable(tenth))
     classes = [list_classes(label) for label in labels]
     total = _count_classes(classes, range(len(classes)))
@@ -127,16 +128,6 @@ def choose_slice(
     if 2 * sum(map(len, chosen)) < len(rows):
         chosen = _draw_sparing(classes, members, len(rows))
     return sorted(chain.from_iterable(chosen or tenth))
-
-
-def _take_every_tenth(members: list[Unit], is_grouped: bool) -> list[Unit]:
-    """Every tenth unit, by its position or by that of its first row; else the last of several."""
-    tenth = []
-    for position, unit in enumerate(members):
-        index = position if is_grouped else unit[0]
-        if index % SELECT_EVERY == SELECT_EVERY - 1:
-            tenth.append(unit)
-    return tenth or members[1:][-1:]
 
 
 def _is_balanced(held: dict[int, int], total: dict[int, int]) -> bool:

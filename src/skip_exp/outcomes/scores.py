@@ -54,13 +54,13 @@ def score(
 
 
 def resample(
-    metric: str, predictions: Sequence[Labels], true: Labels, classes: int, seed: int = 0
+    metric: str, predictions: Sequence[Labels], true: Labels, classes: int
 ) -> NDArray[np.float64]:
     """Scores of every model on the same random rows, drawn with replacement: [models, DRAWS].
 
     Differences of two models' scores are paired: both answer the same rows.
     """
-    generator = np.random.default_rng(seed)
+    generator = np.random.default_rng(0)
     rows = len(true)
     scores = np.empty((len(predictions), DRAWS))
     for draw in range(DRAWS):
@@ -71,9 +71,9 @@ def resample(
     return scores
 
 
-def interval(draws: NDArray[np.float64], level: float = LEVEL) -> tuple[float, float]:
-    """The middle ``level`` of resampled scores, or differences, [DRAWS]."""
-    low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2])
+def interval(draws: NDArray[np.float64]) -> tuple[float, float]:
+    """The middle ``LEVEL`` of resampled scores, or differences, [DRAWS]."""
+    low, high = np.quantile(draws, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return float(low), float(high)
 
 

@@ -91,7 +91,7 @@ def build_model(
     task = data.spec
     seed = phase_seed(seed, "init")
     L.seed_everything(seed, verbose=False)
-    ids = start_ids(backbone.tokenizer, prompt.length, seed, data.token_counts())
+    ids = start_ids(backbone.tokenizer, prompt.length, seed, torch.from_numpy(data.token_counts()))
     soft = new_prompt(
         prompt.kind,
         backbone.model,

@@ -14,7 +14,8 @@ from functools import lru_cache
 
 import huggingface_hub
 from huggingface_hub import constants
-from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]  # of its HTTP library
+
+from skip_exp.errors import one_line
 
 log = logging.getLogger(__name__)
 
@@ -58,23 +59,9 @@ def explain_failure(error: BaseException, name: str) -> str:
     """Why ``name`` could not be loaded from the hub, and the fix, in one line."""
     if not hub_reachable():
         return "not in the Hugging Face cache, and the hub cannot be reached from here"
-    chain = list(_chain(error))
-    kinds = {type(one).__name__ for one in chain}  # by name: datasets is not imported here
+    reason = textwrap.shorten(one_line(error), 200, placeholder=" ...")  # some have many lines
     login = "log in with `hf auth login`, or set HF_TOKEN"
-    if "GatedRepoError" in kinds or " is a gated dataset " in str(error):
-        return f"gated: ask for access at {constants.ENDPOINT}/{name}, then {login}"
-    if kinds & {"RepositoryNotFoundError", "DatasetNotFoundError"}:
-        return f"not on {constants.ENDPOINT}; if it is private, {login}"
-    failure = next((one for one in chain if isinstance(one, HTTPError)), None)
-    text = str(failure or error).strip() or type(error).__name__
-    text = textwrap.shorten(text, 200, placeholder=" ...")  # some have many lines of advice
-    return f"the hub did not deliver it, give the command again: {text}" if failure else text
-
-
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    while error is not None:
-        yield error
-        error = error.__cause__ or error.__context__
+    return f"{reason}; if {constants.ENDPOINT}/{name} is private or gated, {login}"
 
 
 @contextmanager
