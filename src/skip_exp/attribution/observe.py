@@ -25,7 +25,7 @@ class Tap:
 
     Attributes:
         before: whether it is the layer's input; otherwise its output.
-        signal: its role in the sublayer: q, k, v, context, units or up.
+        signal: its role in the sublayer: q, k, v, context, units, up0 or up1.
         heads: number of heads that share it; None in an FFN.
     """
 
@@ -70,20 +70,15 @@ def taps(model: SoftPromptModel, at: str = "neurons") -> dict[str, Tap]:
     taps_by_name: dict[str, Tap] = {}
     for block in model.blocks():
         name = block.name
-        attention = block.attention
-        if attention is None:
-            if at == "linears":
-                for i, up in enumerate(block.inner):
-                    taps_by_name[f"{name}.up{i}"] = Tap(up, False, "up", name)
-            else:
-                taps_by_name[name] = Tap(block.output, True, "units", name)
-        elif at == "linears":
-            for signal, linear in zip("qkv", block.inner, strict=True):
-                tap = Tap(linear, False, signal, name, attention.heads)
-                taps_by_name[f"{name}.{signal}"] = tap
+        heads = None if block.attention is None else block.attention.heads
+        if at == "linears":
+            signals = ["up0", "up1"] if heads is None else ["q", "k", "v"]
+            for signal, linear in zip(signals, block.inner, strict=False):
+                taps_by_name[f"{name}.{signal}"] = Tap(linear, False, signal, name, heads)
+        elif heads is None:
+            taps_by_name[name] = Tap(block.output, True, "units", name)
         else:
-            tap = Tap(block.output, True, "context", name, attention.heads)
-            taps_by_name[f"{name}.context"] = tap
+            taps_by_name[f"{name}.context"] = Tap(block.output, True, "context", name, heads)
     return taps_by_name
 
 
@@ -158,9 +153,8 @@ class Totals:
 
     def __init__(self, model: SoftPromptModel) -> None:
         # Double precision: the order and size of the batches must not matter.
-        self.sums: Relevance = {}
-        for site, size in site_sizes(shapes_of(model)).items():
-            self.sums[site] = torch.zeros(size, dtype=torch.float64)
+        sizes = site_sizes(shapes_of(model))
+        self.sums: Relevance = {site: torch.zeros(n).double() for site, n in sizes.items()}
 
     def add(self, site: str, rows: Tensor) -> None:
         """Add ``rows`` [R, n] to the sums of a site."""

@@ -41,8 +41,8 @@ def scores(
     goal = partial(true_label, target=target, temperature=temperature)
     blocks = model.blocks()
     linears: list[nn.Linear] = []
-    for block in blocks:
-        linears += block.linears()
+    for block in blocks:  # a linear that was cut away passes nothing on
+        linears += [linear for linear in block.linears() if linear.weight.numel()]
     totals = Totals(model)
     texts = 0
     for batch in batches:
@@ -74,7 +74,7 @@ def _inputs_and_gradients(
     linears: list[nn.Linear],
     goal: Callable[[Tensor, Tensor], Tensor],
 ) -> Passed:
-    """Inputs [B, T, in] of every linear in use, and gradients of the goal in its outputs.
+    """Inputs [B, T, in] of every linear, and gradients of the goal in its outputs.
 
     The gradient of padding is zero. The rows that a decoder may have per label count as further
     positions of their text.
@@ -85,19 +85,13 @@ def _inputs_and_gradients(
         taps[f"{i}.out"] = Tap(linear, before=False)
     with torch.enable_grad(), observe(model, taps) as activations:
         reached = goal(logits(model, batch), batch["labels"]).sum()
-        # A linear that was cut away passes nothing on.
-        used: list[int] = []
-        outputs: list[Tensor] = []
-        for i in range(len(linears)):
-            if f"{i}.in" in activations and f"{i}.out" in activations:
-                used.append(i)
-                outputs.append(activations[f"{i}.out"])
+        outputs = [activations[f"{i}.out"] for i in range(len(linears))]
         gradients = torch.autograd.grad(reached, outputs)
 
     def split_texts(x: Tensor) -> Tensor:
         return x.detach().float().reshape(len(batch["labels"]), -1, x.shape[-1])
 
     passed: Passed = {}
-    for i, gradient in zip(used, gradients, strict=True):
-        passed[linears[i]] = (split_texts(activations[f"{i}.in"]), split_texts(gradient))
+    for i, linear in enumerate(linears):
+        passed[linear] = (split_texts(activations[f"{i}.in"]), split_texts(gradients[i]))
     return passed

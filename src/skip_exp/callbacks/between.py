@@ -149,11 +149,10 @@ def check_relevance(returned: Any, sizes: Mapping[Site, int]) -> Relevance:
 
 
 def _check_scores(site: Site, scores: Any, size: int) -> Tensor:
-    if not isinstance(scores, Tensor | np.ndarray):
-        kind = "nothing" if scores is None else type(scores).__name__
-        raise ValueError(f"{site}: found {kind}, needed a tensor [{size}]")
-    if tuple(scores.shape) != (size,):
-        raise ValueError(f"{site}: found scores {list(scores.shape)}, needed [{size}]")
+    if not isinstance(scores, Tensor | np.ndarray) or tuple(scores.shape) != (size,):
+        kind = type(scores).__name__
+        shape = list(getattr(scores, "shape", []))
+        raise ValueError(f"{site}: found {kind} {shape}, needed a tensor [{size}]")
     tensor = torch.as_tensor(scores).detach().to("cpu", torch.float32)
     bad = int((~tensor.isfinite()).sum())
     if bad:

@@ -10,6 +10,7 @@ descriptions, so one pipeline serves all families.
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, ClassVar
 
 import torch
@@ -25,13 +26,6 @@ HIDDEN = -1e4  # additive mask of a padding key: exp() underflows to 0 in fp16, 
 
 class Sublayer(str):
     """Name of a sublayer, ``<stack>.<layer>.<self|cross|ffn>``, e.g. ``encoder.3.self``."""
-
-    __slots__ = ()
-
-    @classmethod
-    def of(cls, stack: str, layer: int, part: str) -> "Sublayer":
-        """Build the name from its parts."""
-        return cls(f"{stack}.{layer}.{part}")
 
     @property
     def stack(self) -> str:
@@ -56,8 +50,6 @@ class Sublayer(str):
 
 class Site(str):
     """Name of a site: ``encoder.3.ffn``, ``encoder.3.self.heads``, ``decoder.0.cross.heads``."""
-
-    __slots__ = ()
 
     @property
     def sublayer(self) -> Sublayer:
@@ -213,8 +205,7 @@ def linear_of(weight: Tensor, bias: Tensor | None) -> nn.Linear:
 
 def weights_of(model: nn.Module) -> dict[int, Any]:
     """The weights of ``model`` as ``copy.deepcopy`` takes them, to share what it would copy."""
-    shared: dict[int, Any] = {id(p): p for p in model.parameters()}
-    return shared | {id(b): b for b in model.buffers()}
+    return {id(tensor): tensor for tensor in chain(model.parameters(), model.buffers())}
 
 
 def key_mask(attention_mask: Tensor, prefix: int) -> Tensor | None:

@@ -1,6 +1,5 @@
 """BERT (Devlin et al. 2019), and RoBERTa and XLM-R, whose positions count from the padding id."""
 
-from functools import partial
 from typing import Any, ClassVar
 
 import torch
@@ -52,11 +51,12 @@ class Bert(Family):
     def blocks(self, model: HFModel) -> list[Block]:
         blocks: list[Block] = []
         for i, layer in enumerate(model.base_model.encoder.layer):
-            name = partial(Sublayer.of, "encoder", i)
             attention = layer.attention.self
             out = layer.attention.output.dense
-            blocks.append(Block(name("self"), attention.projections(), out, attention))
-            blocks.append(Block(name("ffn"), (layer.intermediate.dense,), layer.output.dense))
+            name = Sublayer(f"encoder.{i}.self")
+            blocks.append(Block(name, attention.projections(), out, attention))
+            name = Sublayer(f"encoder.{i}.ffn")
+            blocks.append(Block(name, (layer.intermediate.dense,), layer.output.dense))
         return blocks
 
     def layers(self, model: HFModel) -> list[nn.Module]:

@@ -81,11 +81,11 @@ class ModernBert(Family):
     def blocks(self, model: HFModel) -> list[Block]:
         blocks: list[Block] = []
         for i, layer in enumerate(model.base_model.layers):
-            name = partial(Sublayer.of, "encoder", i)
             attention = layer.attn
             mlp = layer.mlp
-            blocks.append(Block(name("self"), attention.projections(), attention.Wo, attention))
-            blocks.append(Block(name("ffn"), (mlp.input, mlp.gate), mlp.Wo))
+            name = Sublayer(f"encoder.{i}.self")
+            blocks.append(Block(name, attention.projections(), attention.Wo, attention))
+            blocks.append(Block(Sublayer(f"encoder.{i}.ffn"), (mlp.input, mlp.gate), mlp.Wo))
         return blocks
 
     def layers(self, model: HFModel) -> list[nn.Module]:

@@ -1,6 +1,5 @@
 """T5 (Raffel et al. 2020) and its successors: relative positions, a decoder, FFNs maybe gated."""
 
-from functools import partial
 from typing import Any, ClassVar
 
 import torch
@@ -92,15 +91,16 @@ class T5(Family):
         blocks: list[Block] = []
         for stack_name, stack in _stacks(model):
             for i, block in enumerate(stack.block):
-                name = partial(Sublayer.of, stack_name, i)
                 attention = block.layer[0].SelfAttention
-                blocks.append(Block(name("self"), attention.projections(), attention.o, attention))
+                name = Sublayer(f"{stack_name}.{i}.self")
+                blocks.append(Block(name, attention.projections(), attention.o, attention))
                 if len(block.layer) == 3:
                     cross = block.layer[1].EncDecAttention
-                    blocks.append(Block(name("cross"), cross.projections(), cross.o, cross))
+                    name = Sublayer(f"{stack_name}.{i}.cross")
+                    blocks.append(Block(name, cross.projections(), cross.o, cross))
                 ffn = block.layer[-1].DenseReluDense
                 up = (ffn.wi_0, ffn.wi_1) if hasattr(ffn, "wi_0") else (ffn.wi,)
-                blocks.append(Block(name("ffn"), up, ffn.wo))
+                blocks.append(Block(Sublayer(f"{stack_name}.{i}.ffn"), up, ffn.wo))
         return blocks
 
     def layers(self, model: HFModel) -> list[nn.Module]:

@@ -108,10 +108,9 @@ class PrefixPrompt(SoftPrompt):
         sizes = []
         for block in family.blocks(model):
             attention = block.attention
-            if attention is None or block.name.stack != "encoder" or block.name.part != "self":
-                continue
-            names.append(block.name)
-            sizes.append((length, attention.heads, attention.head_dim))
+            if attention is not None and block.name.stack == "encoder":
+                names.append(block.name)
+                sizes.append((length, attention.heads, attention.head_dim))
         return cls(names, sizes)
 
     @property

@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
 
 from .family import Family, HFModel, causal_mask, key_mask, linear_of
 
@@ -159,15 +160,10 @@ class Seq2SeqReadout(Readout):
 
     def __init__(self, words: Sequence[Sequence[int]], start_id: int) -> None:
         super().__init__()
-        width = max(map(len, words))
-        targets = []
-        real = []
-        for ids in words:
-            padding = width - len(ids)
-            targets.append(list(ids) + [0] * padding)
-            real.append([True] * len(ids) + [False] * padding)
-        self.register_buffer("targets", torch.tensor(targets))
-        self.register_buffer("real", torch.tensor(real))
+        targets = [torch.tensor(ids) for ids in words]
+        real = [torch.ones(len(ids), dtype=torch.bool) for ids in words]
+        self.register_buffer("targets", pad_sequence(targets, batch_first=True))
+        self.register_buffer("real", pad_sequence(real, batch_first=True))
         self.start_id = start_id
 
     @classmethod

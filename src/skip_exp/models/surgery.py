@@ -138,28 +138,24 @@ def narrow(model: SoftPromptModel, keep: Keep, layers: int | None = None) -> Non
 
 def narrow_out(linear: nn.Linear, rows: Tensor) -> None:
     """Keep the given output units of ``linear``."""
-    if len(rows) < linear.out_features:
-        for name in ("weight", "bias", "base", "lora_B"):
-            x = getattr(linear, name, None)
-            if x is not None:
-                _set(linear, name, x.detach()[rows.to(x.device)])
-        linear.out_features = len(rows)
+    _select(linear, ("weight", "bias", "base", "lora_B"), 0, rows)
+    linear.out_features = len(rows)
 
 
 def narrow_in(linear: nn.Linear, columns: Tensor) -> None:
     """Keep the given input units of ``linear``; its bias stays."""
-    if len(columns) < linear.in_features:
-        for name in ("weight", "base", "lora_A", "gate"):
-            x = getattr(linear, name, None)
-            if x is not None:
-                _set(linear, name, x.detach()[..., columns.to(x.device)].contiguous())
-        linear.in_features = len(columns)
+    _select(linear, ("weight", "base", "lora_A", "gate"), -1, columns)
+    linear.in_features = len(columns)
 
 
-def _set(linear: nn.Linear, name: str, x: Tensor) -> None:
-    """Set a weight, or the buffer ``base``; only gates and low-rank factors are trained."""
-    is_update = name in ("lora_A", "lora_B", "gate")
-    setattr(linear, name, x if name == "base" else nn.Parameter(x, requires_grad=is_update))
+def _select(linear: nn.Linear, names: Sequence[str], dim: int, units: Tensor) -> None:
+    """Select along ``dim`` of these weights, and of the buffer ``base``, unless all stay."""
+    for name in names:
+        x = getattr(linear, name, None)
+        if x is not None and len(units) < x.shape[dim]:
+            x = x.detach().index_select(dim, units.to(x.device))
+            is_update = name in ("lora_A", "lora_B", "gate")  # only these are trained
+            setattr(linear, name, x if name == "base" else nn.Parameter(x, requires_grad=is_update))
 
 
 class EmptyLinear(nn.Linear):

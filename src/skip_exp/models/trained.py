@@ -184,9 +184,8 @@ def _lacks(linear: nn.Linear, update: type[UpdatedLinear]) -> bool:
 
 def _copy_trained(module: nn.Module, train: str, copies: dict[nn.Parameter, nn.Parameter]) -> None:
     """Replace those parameters of ``module`` itself that are trained by copies."""
-    factors = FACTORS if isinstance(module, LowRankLinear) else ()
     for name, parameter in list(module.named_parameters(recurse=False)):
-        is_trained = train in ("layers", "full") or parameter.dim() == 1 or name in factors
+        is_trained = train in ("layers", "full") or parameter.dim() == 1 or name in FACTORS
         if parameter.numel() and is_trained:
             if parameter not in copies:
                 copies[parameter] = nn.Parameter(parameter.detach().clone())

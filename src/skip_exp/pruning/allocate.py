@@ -98,17 +98,13 @@ def check(
                 "prune.layers", layers, f"must be at most {depth}, all that there are"
             )
     low, high = bounds(sizes, sites, layers)
-    if ratio is not None and ratio < low:
+    if ratio is not None and not low <= ratio <= high:
+        least = math.ceil(low * 1000) / 1000
+        most = int(high * 1000) / 1000
         raise ConfigError(
             "prune.ratio",
             ratio,
-            f"with prune.layers={layers} at least {math.ceil(low * 1000) / 1000} is removed",
-        )
-    if ratio is not None and ratio > high:
-        raise ConfigError(
-            "prune.ratio",
-            ratio,
-            f"with prune.sites={list(sites)} at most {int(high * 1000) / 1000} can be reached",
+            f"must be from {least} to {most} with prune.sites={list(sites)}, prune.layers={layers}",
         )
 
 
@@ -210,13 +206,11 @@ def _fill(order: list[Group], max_removed: float) -> dict[str, int]:
     closed = set()  # sites whose next group did not fit: all groups after it stay
     spent = 0
     for group in order:
-        if group.site in closed:
-            continue
         if spent + group.cost > max_removed:
             closed.add(group.site)
-            continue
-        spent += group.cost
-        removed[group.site] = removed.get(group.site, 0) + group.size
+        elif group.site not in closed:
+            spent += group.cost
+            removed[group.site] = removed.get(group.site, 0) + group.size
     return removed
 
 

@@ -82,30 +82,9 @@ def fit(
     callbacks: list[Callback] = [last, curves]
     if unfinished:
         callbacks.append(Checkpoint(unfinished))
-    trainer = fit_trainer(tuner, settings, metric, loggers, callbacks)
-    # Here, not in the caller: what came before may have drawn, or have been cached and not drawn.
-    L.seed_everything(seed, verbose=False)
-    try:
-        checkpoint = find_checkpoint(unfinished, tuner)
-        if checkpoint:  # the state before training was scored then, and is not this one
-            trainer.num_sanity_val_steps = 0
-        trainer.fit(tuner, data, ckpt_path=checkpoint, weights_only=True)
-    finally:
-        tuner.eval()  # later jobs of this process share the backbone
-    return last, curves
-
-
-def fit_trainer(
-    tuner: PromptTuner,
-    settings: TrainerConfig,
-    metric: str,
-    loggers: Sequence[Logger],
-    callbacks: list[Callback],
-) -> L.Trainer:
-    """Trainer of one phase: scores of the selection slice, clipping."""
     if settings.progress:
-        callbacks = [*callbacks, EpochLines(tuner.phase, metric)]
-    return L.Trainer(
+        callbacks.append(EpochLines(tuner.phase, metric))
+    trainer = L.Trainer(
         accelerator=settings.accelerator,
         devices=1,
         deterministic=True,
@@ -120,3 +99,13 @@ def fit_trainer(
         enable_model_summary=False,
         enable_progress_bar=False,
     )
+    # Here, not in the caller: what came before may have drawn, or have been cached and not drawn.
+    L.seed_everything(seed, verbose=False)
+    try:
+        checkpoint = find_checkpoint(unfinished, tuner)
+        if checkpoint:  # the state before training was scored then, and is not this one
+            trainer.num_sanity_val_steps = 0
+        trainer.fit(tuner, data, ckpt_path=checkpoint, weights_only=True)
+    finally:
+        tuner.eval()  # later jobs of this process share the backbone
+    return last, curves
