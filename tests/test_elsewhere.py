@@ -209,7 +209,7 @@ JOBS: list[tuple[str, str, list[str]]] = [
     ("bert", "head", []),
     ("roberta", "mlm", ["prompt=input", "tune.train=full"]),
     ("modernbert", "head", ["retune.copies=1"]),
-    ("t5", "seq2seq", ["attribution=integrated_gradients"]),
+    ("t5", "seq2seq", ["attribution=taylor"]),
     ("t5_gated", "head", ["attribution=fisher"]),
 ]
 

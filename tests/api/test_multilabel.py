@@ -146,7 +146,6 @@ def test_a_classifier_of_several_labels_is_compressed(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("overrides", "options", "why"),
     [
-        (["attribution=skill_neuron"], {}, r"attribution=skill_neuron: separates classes"),
         (["backbone.readout=mlm"], {}, r"backbone.readout=mlm: answers with one word"),
         ([], {"within": 1.0}, r"prune.within=1.0: not where task.kind=many_labels"),
         (["task.metrics=[accuracy]"], {}, r"task.metrics=\['accuracy'\]: one or more of f1_micro"),

@@ -37,8 +37,6 @@ def method(name: str) -> Callable[..., dict[str, torch.Tensor]]:
     settings: Any = OmegaConf.to_container(OmegaConf.load(FILES[name]))
     options = {key: value for key, value in settings.items() if key not in OF_PIPELINE}
     options |= options.pop("options", {})
-    if name == "integrated_gradients":
-        options["steps"] = 2
     function = get_method(settings["_target_"])
     return lambda model, batches: function(model, batches, **options)
 

@@ -114,11 +114,6 @@ def observe(
         yield activations
 
 
-def replace_activation(tap: Tap, value: Tensor) -> RemovableHandle:
-    """Within the block, replace the activation by ``value`` (shaped as in :func:`observe`)."""
-    return tap.hook(lambda x: value.view(x.shape))
-
-
 def token_mask(model: SoftPromptModel, tap: Tap, attention_mask: Tensor) -> Tensor | None:
     """Boolean mask of a tap's real positions: [B, T], or [R, T] in a decoder; None: all."""
     if tap.reads_encoder:

@@ -153,12 +153,6 @@ def _check_several(cfg: Config) -> None:
         "answers with one word: head or classifier, where task.kind=many_labels",
     )
     require(
-        cfg.attribution.name != "skill_neuron",
-        "attribution",
-        "skill_neuron",
-        "separates classes: must be another method where task.kind=many_labels",
-    )
-    require(
         cfg.prune.within is None,
         "prune.within",
         cfg.prune.within,
