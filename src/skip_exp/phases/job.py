@@ -72,14 +72,13 @@ class Job:
             for name in names:
                 del settings[group][name]
         data = self.data
-        custom = filter(None, parts(self.cfg).values())
         identity = {
             "settings": settings,
             "data": [data.fingerprint, data.read, data.dropped, data.is_sample],
             "backbone": self.backbone.content_hash,
             "start": self.start.content if self.start else None,
             "precision": self.trainer.precision,
-            "code": [job_code(), parts_code(*custom)],
+            "code": [job_code(), parts_code(*filter(None, parts(self.cfg).values()))],
             "skill": VERSION,  # a job holds the files of one
         }
         return digest(identity)[:16]

@@ -42,8 +42,7 @@ def test(
     for state, entry in scored.items():
         scores = entry.values["scores"]["validation"]
         texts = [f"{name} {100 * score:.1f}" for name, score in scores.items()]
-        note = " (from the cache)" if entry.hit else ""
-        log.info("%-6s  %s%s", state, "  ".join(texts), note)
+        log.info("%-6s  %s", state, "  ".join(texts))
     return scored
 
 

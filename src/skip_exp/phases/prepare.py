@@ -133,18 +133,16 @@ def _encode_rows(cfg: Config, backbone: Backbone) -> Rows:
     """All rows of the task, encoded once for the jobs of a process."""
     task = cfg.task
     data = cfg.data
-    length = data.max_length
     files = stamp(*local_files(task, data.dir).values())
-    options = (data.drop_bad, data.deduplicate, data.sep, data.encoding)
     # Where a task has no validation file, the seed decides which rows are set apart.
     seed = cfg.seed if task.files and task.validation not in task.files else None
-    identity = [asdict(task), data.source, data.dir, files, length, options, seed]
-    key = digest([*identity, backbone.content_hash])
+    reading = asdict(data) | {"train_rows": None}  # which are drawn afterwards
+    key = digest([asdict(task), reading, files, seed, backbone.content_hash])
     if key not in _loaded:
         rows = load_rows(task, data, cfg.seed)
         while len(_loaded) >= 4:
             _loaded.pop(next(iter(_loaded)))
-        _loaded[key] = encode(rows, backbone.tokenizer, length)
+        _loaded[key] = encode(rows, backbone.tokenizer, data.max_length)
     return _loaded[key]
 
 

@@ -46,8 +46,7 @@ def attribute(job: Job, dense: Keyed[SoftPromptModel]) -> tuple[Keyed[Relevance]
         raise ConfigError("attribution._target_", settings._target_, str(error)) from error
     relevance: Relevance = {Site(name): scores for name, scores in entry.tensors.items()}
     scored = sum(scores.numel() for scores in relevance.values())
-    note = " (from the cache)" if entry.hit else ""
-    log.info("%s neurons and heads scored%s", f"{scored:,}", note)
+    log.info("%s neurons and heads scored (cache: %s)", f"{scored:,}", entry.found)
     return Keyed(entry.key, lambda: relevance, entry.keep), entry.found
 
 
