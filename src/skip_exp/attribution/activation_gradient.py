@@ -61,8 +61,7 @@ def scores(
     texts = 0
     for batch in batches:
         count = len(batch["labels"])
-        products_by_name = products(model, batch, taps_by_name, target, temperature)
-        for name, product in products_by_name.items():
+        for name, product in products(model, batch, taps_by_name, target, temperature).items():
             tap = taps_by_name[name]
             mask = token_mask(model, tap, batch["attention_mask"])
             totals.add_positions(tap, product, count, mask, tokens, sign)

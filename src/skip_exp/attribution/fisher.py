@@ -34,8 +34,7 @@ def scores(
     texts = 0
     for batch in batches:
         count = len(batch["labels"])
-        products_by_name = products(model, batch, taps_by_name, target, temperature)
-        for name, product in products_by_name.items():
+        for name, product in products(model, batch, taps_by_name, target, temperature).items():
             masks = sum_rows(product.sum(1), count)  # the gradient of padding is zero
             tap = taps_by_name[name]
             totals.add(tap.sublayer.site, tap.by_neuron(masks).square())

@@ -38,11 +38,9 @@ def true_label(
     z = logits.float() / temperature
     if labels.dim() == 2:
         odds = z * (2 * labels - 1)
-        if target == "probability":
-            odds = odds.sigmoid()
-        elif target == "log_probability":
-            odds = F.logsigmoid(odds)
-        return odds.sum(1)
+        log_p = F.logsigmoid(odds)
+        targets = {"probability": odds.sigmoid(), "log_probability": log_p, "log_odds": odds}
+        return targets[target].sum(1)
     column = labels[:, None]
     if target == "log_odds":
         others = z.scatter(1, column, float("-inf"))

@@ -247,7 +247,7 @@ def build_readout(
     """
     kind = READOUT_CLASSES[backbone.readout]
     tokenizer = backbone.tokenizer
-    ids = word_pieces(tokenizer, words) if kind.reads_words else []
+    ids = word_pieces(tokenizer, words) if kind.needs in ("mlm", "seq2seq") else []
     if backbone.readout == "mlm":
         for word, pieces in zip(words, ids, strict=True):
             if len(pieces) > 1:

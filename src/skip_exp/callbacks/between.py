@@ -108,7 +108,7 @@ class PruningCallback(Callback):
         """Cut the model. Raises ConfigError: the sites and layers cannot reach the ratio."""
         if self.keep:
             return
-        keep = allocate(
+        self.keep = allocate(
             self.relevance,
             sizes=shapes_of(pl_module.model),
             ratio=self.ratio,
@@ -117,8 +117,7 @@ class PruningCallback(Callback):
             round_to=self.round_to,
             layers=self.layers,
         )
-        pl_module.model = cut(pl_module.model, keep, self.layers)
-        self.keep = keep
+        pl_module.model = cut(pl_module.model, self.keep, self.layers)
 
 
 def check_relevance(returned: Any, sizes: Mapping[Site, int]) -> Relevance:

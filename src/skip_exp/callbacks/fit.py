@@ -99,8 +99,7 @@ class EpochLines(Callback):
         self.phase = phase
         self.metric = metric
         self.bar = console.bar(0, phase)
-        self.began = 0.0
-        self.first = 0  # epoch from which a killed fit goes on
+        self.began = 0.0  # of the epoch
 
     def on_train_batch_end(self, *_: Any, **__: Any) -> None:
         self.bar.update()
@@ -111,11 +110,8 @@ class EpochLines(Callback):
     def on_sanity_check_end(self, trainer: L.Trainer, pl_module: Any) -> None:
         self._say(trainer, 0)
 
-    def on_train_start(self, trainer: L.Trainer, pl_module: Any) -> None:
-        self.began = time.perf_counter()
-        self.first = trainer.current_epoch
-
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: Any) -> None:
+        self.began = time.perf_counter()
         title = f"epoch {trainer.current_epoch + 1} of {trainer.max_epochs}"
         self.bar = console.bar(int(trainer.num_training_batches), title)
 
@@ -123,8 +119,7 @@ class EpochLines(Callback):
         self.bar.close()
         done = trainer.current_epoch + 1
         remaining = (trainer.max_epochs or 0) - done
-        left = (time.perf_counter() - self.began) / (done - self.first) * remaining
-        self._say(trainer, done, left)
+        self._say(trainer, done, (time.perf_counter() - self.began) * remaining)
 
     def _say(self, trainer: L.Trainer, epoch: int, left: float = 0.0) -> None:
         metrics = trainer.callback_metrics

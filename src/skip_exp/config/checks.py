@@ -132,13 +132,15 @@ def method_options(**options: object) -> None:
 
 
 def import_part(key: str, name: str) -> Any:
-    """The object at the dotted ``name``, which the configuration has under ``key``.
+    """The function at the dotted ``name``, which the configuration has under ``key``.
 
     Raises:
-        ConfigError: it is no dotted name, or cannot be imported.
+        ConfigError: it is no dotted name, cannot be imported, or is no function.
     """
     require(":" not in name and "." in name, key, name, "must be module.name")
     try:
-        return resolve_name(name)
+        part = resolve_name(name)
     except Exception as error:  # whatever a module raises while it is imported
         raise ConfigError(key, name, f"cannot be imported: {one_line(error)}") from error
+    require(callable(part), key, name, "must be a function")
+    return part

@@ -38,9 +38,7 @@ class Attention(nn.Module):
 
     def __init__(self, *, heads: int, head_dim: int, scaling: float, dropout: float) -> None:
         super().__init__()
-        self.head_ids: Tensor
-        self.register_buffer("head_ids", torch.arange(heads))
-        self.total_heads = heads
+        self.head_ids: Tensor = nn.Buffer(torch.arange(heads))
         self.head_dim = head_dim
         self.scaling = scaling
         self.dropout_p = dropout
@@ -55,10 +53,6 @@ class Attention(nn.Module):
     def heads(self) -> int:
         """Number of kept heads."""
         return self.head_ids.shape[0]
-
-    def keep_heads(self, heads: Tensor) -> None:
-        """Keep only these of the current heads; ``narrow`` cuts the weights."""
-        self.head_ids = self.head_ids[heads.to(self.head_ids.device)]
 
     def projections(self) -> tuple[nn.Linear, nn.Linear, nn.Linear]:
         """The query, key and value linears."""
@@ -101,9 +95,13 @@ class Attention(nn.Module):
         if mask is not None:
             mask = mask.to(q.dtype)
         if self._is_fused(q, k):
-            dropout = self.dropout_p if self.training else 0.0
             return F.scaled_dot_product_attention(
-                q, k, v, attn_mask=mask, dropout_p=dropout, scale=self.scaling
+                q,
+                k,
+                v,
+                attn_mask=mask,
+                dropout_p=self.dropout_p if self.training else 0.0,
+                scale=self.scaling,
             )
         scores = q @ k.transpose(2, 3) * self.scaling
         if mask is not None:

@@ -194,9 +194,9 @@ def replace(module: nn.Module, by: Mapping[nn.Module, nn.Module]) -> None:
                 setattr(parent, name, by[child])
 
 
-def linear_of(weight: Tensor, bias: Tensor | None) -> nn.Linear:
+def linear_of(weight: Tensor, bias: Tensor | None, kind: type[nn.Linear] = nn.Linear) -> nn.Linear:
     """A linear layer with these parameters."""
-    linear = nn.Linear(1, 1, bias=False, device="meta")  # torch warns about empty ones
+    linear = kind(1, 1, bias=False, device="meta")  # torch warns about empty ones
     linear.out_features, linear.in_features = weight.shape
     linear.weight = weight
     linear.bias = bias  # type: ignore[assignment]

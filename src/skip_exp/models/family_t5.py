@@ -34,9 +34,7 @@ class T5BlockAttention(Attention):
         self.k = original.k
         self.v = original.v
         self.o = original.o
-        self.has_relative_attention_bias = original.has_relative_attention_bias
-        if self.has_relative_attention_bias:
-            self.relative_attention_bias = original.relative_attention_bias
+        self.relative_attention_bias: Any = getattr(original, "relative_attention_bias", None)
         self.bidirectional = not original.is_decoder
         self.buckets = original.relative_attention_num_buckets
         self.max_distance = original.relative_attention_max_distance
@@ -45,7 +43,7 @@ class T5BlockAttention(Attention):
         return self.q, self.k, self.v
 
     def position_bias(self, queries: int, keys: int, device: torch.device) -> Tensor:
-        """Bias of all original heads, [1, total_heads, queries, prefix length + keys]."""
+        """Bias of all original heads, [1, heads, queries, prefix length + keys]."""
         distance = torch.arange(keys, device=device) - torch.arange(queries, device=device)[:, None]
         bucket = T5Attention._relative_position_bucket(
             distance, self.bidirectional, self.buckets, self.max_distance
@@ -66,12 +64,12 @@ class T5BlockAttention(Attention):
         source = x if key_value_states is None else key_value_states
         if position_bias is None:
             position_bias = mask
-            if self.has_relative_attention_bias:
+            if self.relative_attention_bias is not None:
                 bias = self.position_bias(x.shape[1], source.shape[1], x.device)
                 position_bias = bias if mask is None else bias + mask
         # The next layer may have other heads: it gets the bias of all.
         head_bias = position_bias
-        if head_bias is not None and head_bias.shape[1] > 1 and self.heads < self.total_heads:
+        if head_bias is not None and self.heads < head_bias.shape[1]:
             head_bias = head_bias.index_select(1, self.head_ids)
         return self.o(self.context(x, source, head_bias)), position_bias, None
 

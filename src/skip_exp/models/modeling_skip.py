@@ -52,7 +52,6 @@ def build_model(config: SkipConfig) -> SoftPromptModel:
     readout = dict(config.readout)
     prompt_class = PROMPT_CLASSES[prompt.pop("kind")]
     readout_class = READOUT_CLASSES[readout.pop("kind")]
-    labels = config.num_labels or 2
     uncut = AutoConfig.for_model(**config.backbone)
     family = FAMILIES[uncut.model_type]
     needs = readout_class.needs
@@ -63,7 +62,7 @@ def build_model(config: SkipConfig) -> SoftPromptModel:
         backbone,
         family,
         prompt_class.build(backbone, family, **prompt),
-        readout_class.build(backbone, family, labels, **readout),
+        readout_class.build(backbone, family, config.num_labels or 2, **readout),
     )
     keep: Keep = {}
     for site, left in config.kept.items():
@@ -105,9 +104,6 @@ class SkipForSequenceClassification(SoftPromptModel, PreTrainedModel):
 
     def get_input_embeddings(self) -> nn.Module:
         return self.backbone.get_input_embeddings()
-
-    def set_input_embeddings(self, value: nn.Module) -> None:
-        self.backbone.set_input_embeddings(value)
 
     def forward(  # type: ignore[override]
         self,

@@ -61,12 +61,10 @@ class Readout(nn.Module):
         needs: what the backbone must have: ``encoder``, ``mlm`` (a masked language model's head),
             ``seq2seq`` (a decoder) or ``classifier`` (a fine-tuned head).
         added: number of tokens that it adds to each text.
-        reads_words: whether it scores label words.
     """
 
     needs: ClassVar[str] = "encoder"
     added: ClassVar[int] = 0
-    reads_words: ClassVar[bool] = False
 
     @classmethod
     def build(cls, model: HFModel, family: Family, labels: int, **about: Any) -> Self:
@@ -127,12 +125,10 @@ class MlmReadout(Readout):
 
     needs: ClassVar[str] = "mlm"
     added: ClassVar[int] = 1
-    reads_words: ClassVar[bool] = True
-    word_ids: Tensor  # [labels]
 
     def __init__(self, word_ids: Tensor, mask_id: int) -> None:
         super().__init__()
-        self.register_buffer("word_ids", word_ids)
+        self.word_ids: Tensor = nn.Buffer(word_ids)  # [labels]
         self.mask_id = mask_id
 
     @classmethod
@@ -154,16 +150,14 @@ class Seq2SeqReadout(Readout):
     """
 
     needs: ClassVar[str] = "seq2seq"
-    reads_words: ClassVar[bool] = True
-    targets: Tensor  # [labels, width]
-    real: Tensor  # [labels, width], False where a class has fewer pieces
 
     def __init__(self, words: Sequence[Sequence[int]], start_id: int) -> None:
         super().__init__()
         targets = [torch.tensor(ids) for ids in words]
         real = [torch.ones(len(ids), dtype=torch.bool) for ids in words]
-        self.register_buffer("targets", pad_sequence(targets, batch_first=True))
-        self.register_buffer("real", pad_sequence(real, batch_first=True))
+        # [labels, width]; not real where a class has fewer pieces.
+        self.targets: Tensor = nn.Buffer(pad_sequence(targets, batch_first=True))
+        self.real: Tensor = nn.Buffer(pad_sequence(real, batch_first=True))
         self.start_id = start_id
 
     @classmethod
@@ -218,9 +212,7 @@ class ClassifierReadout(Readout):
     ) -> None:
         super().__init__()
         # Other models share the backbone's own.
-        self.dense = copy.deepcopy(dense)
-        self.out = copy.deepcopy(out)
-        self.between = copy.deepcopy(between)
+        self.dense, self.out, self.between = copy.deepcopy((dense, out, between))
         self.pooling = pooling
         self.requires_grad_(True)
 

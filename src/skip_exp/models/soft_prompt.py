@@ -70,9 +70,8 @@ class SoftPromptModel(nn.Module):
     ) -> Tensor:
         """Compute what :meth:`forward` does, with a prompt that is already installed."""
         ids = self.readout.text_ids(input_ids)
-        embeds = self.backbone.get_input_embeddings()(ids)
+        embeds = self.prompt.embed(self.backbone.get_input_embeddings()(ids))
         mask = self.encoder_mask(attention_mask)
-        embeds = self.prompt.embed(embeds)
         virtual = self.prompt.input_length
         if token_type_ids is not None:
             extra = token_type_ids.new_zeros(ids.shape[0], mask.shape[1] - token_type_ids.shape[1])
@@ -92,10 +91,8 @@ class SoftPromptModel(nn.Module):
         ``to`` would also move the weights of every other model that shares them.
         """
         target = torch.device(device)
-        for tensor in chain(self.parameters(), self.buffers()):
-            if tensor.device.type != target.type:
-                return copy.deepcopy(self).to(target)
-        return self
+        kinds = {tensor.device.type for tensor in chain(self.parameters(), self.buffers())}
+        return self if kinds <= {target.type} else copy.deepcopy(self).to(target)
 
     def set_attention(self, implementation: str) -> None:
         """Choose ``sdpa`` or ``eager`` for every attention module."""

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from .family import Block, Keep, Site, Sublayer, replace
+from .family import Block, Keep, Site, Sublayer, linear_of, replace
 from .soft_prompt import SoftPromptModel
 
 
@@ -119,9 +119,10 @@ def narrow(model: SoftPromptModel, keep: Keep, layers: int | None = None) -> Non
         units = keep.get(block.name.site)
         if units is None:
             continue
-        if block.attention is not None:
-            block.attention.keep_heads(units)
-            dims = torch.arange(block.attention.head_dim, device=units.device)
+        attention = block.attention
+        if attention is not None:
+            attention.head_ids = attention.head_ids[units.to(attention.head_ids.device)]
+            dims = torch.arange(attention.head_dim, device=units.device)
             units = (units[:, None] * len(dims) + dims).flatten()  # rows of whole heads
         for linear in block.inner:
             narrow_out(linear, units)
@@ -132,7 +133,8 @@ def narrow(model: SoftPromptModel, keep: Keep, layers: int | None = None) -> Non
     for block in model.blocks():
         for linear in block.linears():
             if linear.weight.numel() == 0:
-                empty[linear] = EmptyLinear(linear)
+                layer = linear_of(linear.weight, linear.bias, EmptyLinear)
+                empty[linear] = layer.train(linear.training)
     replace(model.backbone, empty)
 
 
@@ -163,14 +165,6 @@ class EmptyLinear(nn.Linear):
 
     It multiplies nothing: some runtimes refuse matrices with a dimension of zero.
     """
-
-    def __init__(self, linear: nn.Linear) -> None:
-        super().__init__(1, 1, bias=False, device="meta")  # torch warns about empty ones
-        self.in_features = linear.in_features
-        self.out_features = linear.out_features
-        self.weight = linear.weight
-        self.bias = linear.bias
-        self.train(linear.training)
 
     def forward(self, input: Tensor) -> Tensor:
         shape = (*input.shape[:-1], self.out_features)

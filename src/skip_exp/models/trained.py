@@ -28,13 +28,11 @@ class UpdatedLinear(nn.Linear):
         base: the frozen weight without the update; None while unmerged, when ``weight`` is it.
     """
 
-    base: Tensor | None
-
     def __init__(self, linear: nn.Linear) -> None:
         super().__init__(linear.in_features, linear.out_features, bias=False, device="meta")
         self.weight = linear.weight
         self.bias = linear.bias
-        self.register_buffer("base", self.weight.detach(), persistent=False)
+        self.base: Tensor | None = nn.Buffer(self.weight.detach(), persistent=False)
 
     def update(self, base: Tensor) -> Tensor:
         """The weight ``base`` with the current update."""
@@ -194,11 +192,8 @@ def _copy_trained(module: nn.Module, train: str, copies: dict[nn.Parameter, nn.P
 
 def skill_parameters(model: SoftPromptModel) -> dict[str, nn.Parameter]:
     """A skill's own parameters: prompt, readout, and trained vectors and factors."""
-    parameters = {}
-    for name, parameter in model.named_parameters():
-        if parameter.requires_grad or not name.startswith("backbone."):
-            parameters[name] = parameter
-    return parameters
+    named = model.named_parameters()
+    return {name: p for name, p in named if p.requires_grad or not name.startswith("backbone.")}
 
 
 def trainable_state(model: SoftPromptModel) -> State:

@@ -89,11 +89,9 @@ def add_scores(job: Job, result: Result, scored: Mapping[str, Entry]) -> None:
     result.metric = MainScores(name=job.metric, **collect("validation", job.metric))
     result.select = Scores(**collect("select", job.metric))
     result.metrics = {metric: collect("validation", metric) for metric in spec.metrics}
-    extra = {}
     for split in spec.extra:
+        extra = result.metrics.setdefault("extra", {})
         extra[split] = {metric: collect(split, metric) for metric in spec.metrics}
-    if extra:
-        result.metrics["extra"] = extra
     # A temperature that fits the slice is judged by rows that it has not seen.
     outcome = spec.outcome
     logits = scored["final"].tensors
@@ -227,8 +225,9 @@ def skill_record(job: Job, final: SoftPromptModel, result: Result) -> SkillRecor
     backbone = job.backbone
     layers = job.cfg.prune.layers
     if layers is not None:  # it needs no more than these
-        family = backbone.family.name
-        backbone = load_backbone(backbone.name, backbone.path, family, backbone.readout, layers)
+        backbone = load_backbone(
+            backbone.name, backbone.path, backbone.family.name, backbone.readout, layers
+        )
     # The most that any phase trained: the skill stores it, whatever came after.
     train = job.cfg.tune.train
     if job.cfg.retune.enabled:

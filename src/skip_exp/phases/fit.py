@@ -157,8 +157,7 @@ def ask_teacher(
     trainer: TrainerConfig, *, dense: SoftPromptModel, data: Rows, texts: list[Row]
 ) -> Entry:
     """The dense model's logits of the texts [rows, labels], computed once for all ratios."""
-    logits = ask(trainer, dense, data, texts, answer_batch, "teacher")
-    return Entry({"logits": logits})
+    return Entry({"logits": ask(trainer, dense, data, texts, answer_batch, "teacher")})
 
 
 def fit(
@@ -236,8 +235,7 @@ def read_features(model: SoftPromptModel, batch: Batch) -> Tensor:
 
 def answer_batch(model: SoftPromptModel, batch: Batch) -> Tensor:
     """Logits of a batch [rows, labels]."""
-    logits: Tensor = model(**batch)
-    return logits
+    return model(**batch)
 
 
 def log_choice(
@@ -248,12 +246,8 @@ def log_choice(
     Args:
         epoch: from 0; -1 is the state before training.
     """
-    state = f"epoch {epoch + 1} of {epochs}"
-    if epoch < 0:
-        state = f"its start, above all {epochs} epochs"
-    noise = ""
-    if score < highest:
-        noise = f"; the best, {100 * highest:.1f}, is within the noise"
+    state = f"epoch {epoch + 1} of {epochs}" if epoch >= 0 else "its start, above all epochs"
+    noise = f"; the best, {100 * highest:.1f}, is within the noise" if score < highest else ""
     log.info(
         "%s: keeping %s: %s %.1f on the selection slice, %.1f before%s",
         phase,

@@ -3,9 +3,7 @@
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
-
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from skip_exp.backbones.load import Backbone
 from skip_exp.cache.store import Keyed, StageCache
@@ -74,14 +72,13 @@ class Job:
             for name in names:
                 del settings[group][name]
         data = self.data
-        custom = filter(None, parts(self.cfg).values())
-        identity: dict[str, Any] = {
+        identity = {
             "settings": settings,
             "data": [data.fingerprint, data.read, data.dropped, data.is_sample],
             "backbone": self.backbone.content_hash,
             "start": self.start.content if self.start else None,
             "precision": self.trainer.precision,
-            "code": [job_code(), parts_code(*custom)],
+            "code": [job_code(), parts_code(*filter(None, parts(self.cfg).values()))],
             "skill": VERSION,  # a job holds the files of one
         }
         return digest(identity)[:16]
@@ -131,15 +128,15 @@ class Job:
     def student_rows(self) -> Keyed[list[Row]]:
         """What the dense model labels as teacher: train rows and their versions."""
         data = self.dense_arguments["data"].key
-        key = digest([data, self.cfg.retune.copies, self.cfg.seed])
-        return Keyed(key, self._make_student_rows)
+        rows = [data, self.cfg.retune.copies, self.cfg.seed]
+        return Keyed(digest(rows), self._make_student_rows)
 
     def _make_student_rows(self) -> list[Row]:
         rows = self.data.train
         copies = self.cfg.retune.copies
         if not copies:
             return rows
-        words = cast(Tensor, self.backbone.model.get_input_embeddings().weight)
+        words: Any = self.backbone.model.get_input_embeddings().weight
         return rows + copies_of(rows, self.data.tokenizer, words, copies, self.seed("copies"))
 
     def new_model(self) -> SoftPromptModel:

@@ -34,21 +34,16 @@ def test(
     """Scores of the three models, in fp32; without re-tuning pruned and final are the same."""
     # The dense model is the same for all ratios, so its scores are cached; the others are not.
     data = job.dense_arguments["data"]
-    entry = job.cache.stage(score_model, job.trainer, model=dense, data=data)
-    _log("dense", entry.values, " (from the cache)" if entry.hit else "")
-    cut = score_model(job.trainer, model=pruned, data=job.data)
-    _log("pruned", cut.values)
-    if not job.cfg.retune.enabled:
-        return {"dense": entry, "pruned": cut, "final": cut}
-    retuned = score_model(job.trainer, model=final, data=job.data)
-    _log("final", retuned.values)
-    return {"dense": entry, "pruned": cut, "final": retuned}
-
-
-def _log(state: str, values: dict[str, Any], note: str = "") -> None:
-    scores = values["scores"]["validation"]
-    texts = [f"{name} {100 * score:.1f}" for name, score in scores.items()]
-    log.info("%-6s  %s%s", state, "  ".join(texts), note)
+    scored = {"dense": job.cache.stage(score_model, job.trainer, model=dense, data=data)}
+    scored["pruned"] = score_model(job.trainer, model=pruned, data=job.data)
+    scored["final"] = scored["pruned"]
+    if job.cfg.retune.enabled:
+        scored["final"] = score_model(job.trainer, model=final, data=job.data)
+    for state, entry in scored.items():
+        scores = entry.values["scores"]["validation"]
+        texts = [f"{name} {100 * score:.1f}" for name, score in scores.items()]
+        log.info("%-6s  %s", state, "  ".join(texts))
+    return scored
 
 
 def score_model(trainer: TrainerConfig, *, model: SoftPromptModel, data: Rows) -> Entry:
@@ -66,25 +61,20 @@ def score_model(trainer: TrainerConfig, *, model: SoftPromptModel, data: Rows) -
     # The bound is chosen on the slice and holds for every split.
     outcome = data.spec.outcome
     bound = outcome.find_bound(logits["select"].numpy(), labels["select"])
-    metrics = data.spec.metrics
     scores = {}
-    for name in splits:
-        scores[name] = outcome.score(metrics, logits[name].numpy(), labels[name], bound)
+    for name, x in logits.items():
+        scores[name] = outcome.score(data.spec.metrics, x.numpy(), labels[name], bound)
     return Entry(logits, {"scores": scores})
 
 
 def benchmark(job: Job, done: Entry) -> dict[str, Any]:
     """The ``latency`` of a finished job's models, from the cache where it was taken here."""
     settings = job.cfg.benchmark
-
-    def measure() -> Entry:
-        return time_models(job.output / "skill", settings, job.device)
-
+    measure = partial(time_models, job.output / "skill", settings, job.device)
     if not done.keep:  # a job that is not stored has no timing that is
         return measure().values
     identity = {"job": done.key, "settings": settings, "place": describe_place(job.device)}
-    key = stage_key(time_models, identity)
-    return job.cache.get(time_models.__name__, key, measure).values
+    return job.cache.get(time_models.__name__, stage_key(time_models, identity), measure).values
 
 
 def time_models(skill: Path, settings: BenchmarkConfig, device: str) -> Entry:
@@ -114,10 +104,7 @@ def compare(
     final = final.on(device).eval()
     inputs = random_batch(dense, settings.batch, settings.seq_len)
     calls = [partial(dense, **inputs), partial(final, **inputs)]
-
-    def measure() -> list[list[float]]:
-        return interleave(calls, repeats=settings.repeats, warmup=WARMUP, device=device)
-
+    measure = partial(interleave, calls, repeats=settings.repeats, warmup=WARMUP, device=device)
     (dense_seconds, final_seconds), contended = alone(measure, device=device)
     # Passes are compared in pairs: both of a pair met the same load.
     ratios = [a / b for a, b in zip(dense_seconds, final_seconds, strict=True)]

@@ -15,7 +15,7 @@ from skip_exp.config.schema import AttributionConfig, Config
 from skip_exp.data.module import draw_rows, encode
 from skip_exp.data.rows import Rows
 from skip_exp.data.sources import load_rows, local_files
-from skip_exp.errors import ConfigError, SkipError
+from skip_exp.errors import ConfigError
 from skip_exp.models.prompts import PROMPT_CLASSES
 from skip_exp.models.readouts import READOUT_CLASSES
 from skip_exp.models.surgery import shape_of
@@ -68,11 +68,8 @@ def check_backbone(cfg: Config, backbone: Backbone) -> None:
                 task.labels,
                 f"must be the checkpoint's classes, in its order: {', '.join(names)}",
             )
-    blocks = backbone.family.blocks(backbone.model)
-    if not blocks:
-        raise SkipError(f"backbone={backbone.name}: has no layers")
     allocate.check(
-        [shape_of(block) for block in blocks],
+        [shape_of(block) for block in backbone.family.blocks(backbone.model)],
         ratio=cfg.prune.given_ratio,
         sites=cfg.prune.sites,
         allocation=cfg.prune.allocation,
@@ -136,18 +133,16 @@ def _encode_rows(cfg: Config, backbone: Backbone) -> Rows:
     """All rows of the task, encoded once for the jobs of a process."""
     task = cfg.task
     data = cfg.data
-    length = data.max_length
     files = stamp(*local_files(task, data.dir).values())
-    options = (data.drop_bad, data.deduplicate, data.sep, data.encoding)
     # Where a task has no validation file, the seed decides which rows are set apart.
     seed = cfg.seed if task.files and task.validation not in task.files else None
-    identity = [asdict(task), data.source, data.dir, files, length, options, seed]
-    key = digest([*identity, backbone.content_hash])
+    reading = asdict(data) | {"train_rows": None}  # which are drawn afterwards
+    key = digest([asdict(task), reading, files, seed, backbone.content_hash])
     if key not in _loaded:
         rows = load_rows(task, data, cfg.seed)
         while len(_loaded) >= 4:
             _loaded.pop(next(iter(_loaded)))
-        _loaded[key] = encode(rows, backbone.tokenizer, length)
+        _loaded[key] = encode(rows, backbone.tokenizer, data.max_length)
     return _loaded[key]
 
 
@@ -159,8 +154,6 @@ def method_of(settings: AttributionConfig, seed: int) -> Keyed[Method]:
     """
     target = settings._target_
     method = import_part("attribution._target_", target)
-    if not callable(method):
-        raise ConfigError("attribution._target_", target, "must be a function (model, batches)")
     parameters = inspect.signature(method).parameters
     # Else a misspelt option would be refused only after tuning.
     takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
@@ -175,5 +168,4 @@ def method_of(settings: AttributionConfig, seed: int) -> Keyed[Method]:
     options = dict(settings.options)
     if "seed" in parameters:
         options = {"seed": seed} | options
-    key = digest([target, parts_code(target), options])
-    return Keyed(key, lambda: partial(method, **options))
+    return Keyed(digest([target, parts_code(target), options]), lambda: partial(method, **options))

@@ -46,8 +46,7 @@ def attribute(job: Job, dense: Keyed[SoftPromptModel]) -> tuple[Keyed[Relevance]
         raise ConfigError("attribution._target_", settings._target_, str(error)) from error
     relevance: Relevance = {Site(name): scores for name, scores in entry.tensors.items()}
     scored = sum(scores.numel() for scores in relevance.values())
-    note = " (from the cache)" if entry.hit else ""
-    log.info("%s neurons and heads scored%s", f"{scored:,}", note)
+    log.info("%s neurons and heads scored (cache: %s)", f"{scored:,}", entry.found)
     return Keyed(entry.key, lambda: relevance, entry.keep), entry.found
 
 
@@ -103,16 +102,9 @@ def log_reached(dense: SoftPromptModel, pruned: SoftPromptModel, keep: Keep, rat
     before: Counter[str] = Counter()
     after: Counter[str] = Counter()
     for site, (left, size) in keep_sizes(shapes_of(dense), keep).items():
-        kind = Site(site).kind
-        before[kind] += size
-        after[kind] += left
+        before[Site(site).kind] += size
+        after[Site(site).kind] += left
     sizes = ", ".join(f"{kind} {before[kind]:,} -> {after[kind]:,}" for kind in before)
-    if abs(reached - ratio) > MISSED:
-        log.warning(
-            "pruned %.1f %% of the block parameters, not prune.ratio=%s: %s",
-            100 * reached,
-            ratio,
-            sizes,
-        )
-    else:
-        log.info("pruned %.1f %% of the block parameters: %s", 100 * reached, sizes)
+    level = logging.WARNING if abs(reached - ratio) > MISSED else logging.INFO
+    text = "pruned %.1f %% of the block parameters, prune.ratio=%s: %s"
+    log.log(level, text, 100 * reached, ratio, sizes)

@@ -5,7 +5,6 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import cast
 
 import torch
 from torch import Tensor
@@ -68,10 +67,8 @@ def allocate(
     max_removed = ratio * total - (total - _count_parameters(left))
     groups = _group_neurons(relevance, left, sites, round_to)
     removed = _fill(_order_groups(groups, allocation), max_removed)
-    keep: Keep = {}
-    for group in groups:
-        if group.site not in keep:
-            keep[group.site] = top(relevance[group.site], removed.get(group.site, 0))
+    ranked = dict.fromkeys(group.site for group in groups)
+    keep: Keep = {site: top(relevance[site], removed.get(site, 0)) for site in ranked}
     for shape in sizes:
         if shape not in left:
             keep[shape.name.site] = torch.arange(0)
@@ -112,9 +109,7 @@ def bounds(sizes: list[Shape], sites: list[str], layers: int | None = None) -> t
     """The ratio that ``layers`` removes, and the largest one that ``sites`` can reach then."""
     left = _select_layers(sizes, layers)
     total = _count_parameters(sizes)
-    least = 0
-    for shape in left:
-        least += shape.rest if shape.name.site.kind in sites else shape.parameters
+    least = sum(s.rest if s.name.site.kind in sites else s.parameters for s in left)
     return (total - _count_parameters(left)) / total, 1 - least / total
 
 
@@ -137,9 +132,8 @@ def _group_neurons(
             continue
         scores = relevance[site].double().sort().values
         step = 1 if site.kind == "heads" else min(round_to, len(scores))
-        edges = list(range(len(scores) % step, len(scores) + 1, step))
-        if edges[0] > 0:  # the least relevant group is the incomplete one
-            edges.insert(0, 0)
+        # The least relevant group is the incomplete one.
+        edges = sorted({0} | set(range(len(scores) % step, len(scores) + 1, step)))
         for low, high in pairwise(edges):
             size = high - low
             groups.append(Group(site, size, float(scores[low:high].sum()), size * shape.cost))
@@ -173,24 +167,13 @@ def order_of(allocation: str) -> Callable[[list[Group]], list[Group]]:
     Raises:
         ConfigError: it cannot be imported, or is not a function.
     """
-    if allocation in ORDERS:
-        return ORDERS[allocation]
-    order = import_part("prune.allocation", allocation)
-    if not callable(order):
-        raise ConfigError("prune.allocation", allocation, "must be a function (groups) -> groups")
-    return cast(Callable[[list[Group]], list[Group]], order)
+    return ORDERS.get(allocation) or import_part("prune.allocation", allocation)
 
 
 def _order_groups(groups: list[Group], allocation: str) -> list[Group]:
     """The groups in the order in which they go, each at most once. Raises ConfigError."""
     returned = order_of(allocation)(list(groups))
-    if not isinstance(returned, Iterable):
-        raise ConfigError(
-            "prune.allocation",
-            allocation,
-            f"must return the groups in order, not {type(returned).__name__}",
-        )
-    order = list(returned)
+    order = list(returned) if isinstance(returned, Iterable) else [returned]
     if len(set(map(id, order)) & set(map(id, groups))) < len(order):
         raise ConfigError(
             "prune.allocation",

@@ -84,8 +84,7 @@ class Classifier(ABC):
         if not texts:
             return []
         rows = self.encode(texts)
-        batches = batch_by_length(rows, tokens=self.batch_tokens)
-        answers = answer_all(rows, batches, self.answer)
+        answers = answer_all(rows, batch_by_length(rows, tokens=self.batch_tokens), self.answer)
         if not all(map(isfinite, chain.from_iterable(answers))):
             raise SkipError("an answer is not finite: weights or tokenizer are damaged")
         return answers
@@ -142,16 +141,14 @@ class Classifier(ABC):
         table = read_frame(rows, columns_of(self.about.text))
         texts, bad = build_all(table.rows, self.about.text)
         answers = dict(zip(texts, self.probabilities(list(texts.values())), strict=True))
-        labels = self.about.labels
-        predicted: list[str | None] = []
-        probability: list[float | None] = []
-        error: list[str | None] = []
-        for number in range(1, len(rows) + 1):
-            row = answers.get(number)
-            predicted.append(labels[row.index(max(row))] if row else None)
-            probability.append(max(row) if row else None)
-            error.append(bad.get(number))
-        return rows.assign(predicted=predicted, probability=probability, error=error)
+        highest = {number: max(row) for number, row in answers.items()}
+        labels = {n: self.about.labels[row.index(highest[n])] for n, row in answers.items()}
+        numbers = range(1, len(rows) + 1)
+        return rows.assign(
+            predicted=list(map(labels.get, numbers)),
+            probability=list(map(highest.get, numbers)),
+            error=list(map(bad.get, numbers)),
+        )
 
     def _check_reject(self, reject: float) -> None:
         if not 0 <= reject <= 1:
@@ -199,7 +196,6 @@ class Classifier(ABC):
         from skip_exp.config.compose import compose_data  # not needed to predict, as is Hydra
         from skip_exp.skill.evaluate import read_labelled
 
-        self._check_reject(reject)  # before the rows are read
         reading = compose_data(overrides)
         return self.score(read_labelled(self.about, data, label, reading), reject)
 

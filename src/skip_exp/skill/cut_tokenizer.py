@@ -17,7 +17,6 @@ tokenizers get their sentinel tokens back, for which the cut model has no rows.
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import islice
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -29,8 +28,6 @@ from skip_exp.errors import SkipError, first_line
 
 Described = dict[str, Any]  # a tokenizer or a part of it, as `Tokenizer.to_str` describes it
 Texts = Sequence[Sequence[str]]  # one text each, or a pair
-
-_TEXTS_AT_ONCE = 1000  # texts that are encoded together
 
 
 def cut_tokenizer(
@@ -51,8 +48,7 @@ def cut_tokenizer(
     whole = _lift_limits(tokenizer)
     described: Described = json.loads(whole.to_str())
     used = set(needed) | set(tokenizer.all_special_ids)
-    for token in described["added_tokens"]:
-        used.add(token["id"])
+    used |= {token["id"] for token in described["added_tokens"]}
     for ids in _encode(whole, texts):
         used.update(ids)
     old_ids = sorted(_choose_ids(described, used))
@@ -73,10 +69,8 @@ def _lift_limits(tokenizer: PreTrainedTokenizerBase) -> Tokenizer:
 
 def _encode(tokenizer: Tokenizer, texts: Texts) -> Iterator[list[int]]:
     """Token ids of every text or pair, special tokens included."""
-    inputs = (tuple(row) if len(row) == 2 else row[0] for row in texts)
-    while chunk := list(islice(inputs, _TEXTS_AT_ONCE)):
-        for encoding in tokenizer.encode_batch(chunk):
-            yield encoding.ids
+    for row in texts:
+        yield tokenizer.encode(row[0], row[1] if len(row) == 2 else None).ids
 
 
 # --- what stays -----------------------------------------------------------------------------------
@@ -143,9 +137,7 @@ def _find_pieces(model: Described) -> set[int]:
     ids = {lowest}
     if model["unk_id"] is not None:
         ids.add(model["unk_id"])
-    byte_pieces = set()
-    if model["byte_fallback"]:
-        byte_pieces = {f"<0x{byte:02X}>" for byte in range(256)}
+    byte_pieces = {f"<0x{byte:02X}>" for byte in range(256)}
     for i, (piece, _) in enumerate(pieces):
         if len(piece) == 1 or piece in byte_pieces:
             ids.add(i)
@@ -171,17 +163,11 @@ def _renumber(described: Described, new_ids: Mapping[int, int]) -> Described:
 def _cut_model(model: Described, new_ids: Mapping[int, int]) -> Described:
     if model["type"] == "Unigram":
         pieces = [piece for i, piece in enumerate(model["vocab"]) if i in new_ids]
-        unknown = model["unk_id"]
-        if unknown is not None:
-            unknown = new_ids[unknown]
-        return model | {"vocab": pieces, "unk_id": unknown}
+        return model | {"vocab": pieces, "unk_id": new_ids.get(model["unk_id"])}
     vocab = _renumber_vocab(model["vocab"], new_ids)
     if model["type"] == "WordPiece":
         return model | {"vocab": vocab}
-    merges = []
-    for left, right in model["merges"]:
-        if {left, right, left + right} <= vocab.keys():
-            merges.append([left, right])
+    merges = [[a, b] for a, b in model["merges"] if {a, b, a + b} <= vocab.keys()]
     return model | {"vocab": vocab, "merges": merges}
 
 

@@ -66,10 +66,10 @@ def score_rows(
     if reject:
         is_sure = answers.max(1) >= reject
         scores["coverage"] = float(is_sure.mean())
-        scores["answered"] = {}
         # Metrics of no rows at all are undefined.
-        if is_sure.any():
-            scores["answered"] = score_answers(task, answers[is_sure], true[is_sure])
+        scores["answered"] = (
+            score_answers(task, answers[is_sure], true[is_sure]) if is_sure.any() else {}
+        )
     scores["classes"] = score_classes(about.labels, true, predicted)
     if outcome.is_exclusive:
         scores["confusion"] = confusion(about.labels, true, predicted)
@@ -89,14 +89,14 @@ def _list_errors(
     for i in np.argsort(-confidence, kind="stable"):
         if confidence[i] < 0:
             break
-        error: dict[str, Any] = {"row": numbers[i]}
         cells = labelled.table.rows[numbers[i] - 1]
-        for column in columns_of(labelled.task.text):
-            error[column] = cells[column]
-        error["true"] = outcome.name(true[i], labels)
-        error["predicted"] = outcome.name(predicted[i], labels)
-        error["probability"] = float(confidence[i])
-        errors.append(error)
+        texts = {column: cells[column] for column in columns_of(labelled.task.text)}
+        answer = {
+            "true": outcome.name(true[i], labels),
+            "predicted": outcome.name(predicted[i], labels),
+            "probability": float(confidence[i]),
+        }
+        errors.append({"row": numbers[i]} | texts | answer)
     return errors
 
 
@@ -138,20 +138,16 @@ def confusion(names: Sequence[str], true: Labels, predicted: Labels) -> dict[str
     """How often each true label [rows] was answered by each label."""
     counts = np.zeros((len(names), len(names)), int)
     np.add.at(counts, (true, predicted), 1)
-    table = {}
-    for name, row in zip(names, counts.tolist(), strict=True):
-        table[name] = dict(zip(names, row, strict=True))
-    return table
+    rows = [dict(zip(names, row, strict=True)) for row in counts.tolist()]
+    return dict(zip(names, rows, strict=True))
 
 
 def _log_order(labelled: Labelled) -> None:
     """Say which class an index stands for: the order may be one that ``fit`` has found."""
     task = labelled.task
-    if not with_indices(task.labels):
-        return
     indices = {str(i) for i in range(len(task.labels))}
-    for number in labelled.rows:
-        if label_text(labelled.table.rows[number - 1][task.label]) in indices:
-            order = shown_names([f"{i} is {name}" for i, name in enumerate(task.labels)])
-            log.warning("evaluate: numbers are indices of the skill's classes: %s", order)
-            break
+    rows = labelled.table.rows
+    cells = {label_text(rows[number - 1][task.label]) for number in labelled.rows}
+    if with_indices(task.labels) and indices & cells:
+        order = shown_names([f"{i} is {name}" for i, name in enumerate(task.labels)])
+        log.warning("evaluate: numbers are indices of the skill's classes: %s", order)

@@ -30,17 +30,13 @@ def read_texts(
     Raises:
         DataError: the file cannot be read, lacks a column, or has bad rows.
     """
-    needed = columns_of(text, *columns)
-    table = read_table(file, needed, reading.sep, reading.encoding)
+    table = read_table(file, columns_of(text, *columns), reading.sep, reading.encoding)
     texts, bad = build_all(table.rows, text)
     table.report_bad(bad, reading.drop_bad)
-    beside: list[dict[str, Any]] = []
-    for number in texts:
-        row: dict[str, Any] = {"row": number}
-        if columns:
-            cells = table.rows[number - 1]
-            row["columns"] = {name: cells[name] for name in columns}
-        beside.append(row)
+    beside: list[dict[str, Any]] = [{"row": number} for number in texts]
+    if columns:
+        for row in beside:
+            row["columns"] = {name: table.rows[row["row"] - 1][name] for name in columns}
     return list(texts.values()), beside
 
 

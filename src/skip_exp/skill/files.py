@@ -130,15 +130,13 @@ def job_result(folder: Path | None) -> Mapping[str, Any]:
     """
     if folder is None:
         return {}
-    file = folder / results.FILE
-    is_inside = file.is_file()
-    if not is_inside:
-        file = folder.parent / results.FILE
+    is_inside = (folder / results.FILE).is_file()
+    file = (folder if is_inside else folder.parent) / results.FILE
     loaded = results.load(file) if file.is_file() else []
     # A file beside it may be another skill's.
     if not loaded or not (is_inside or loaded[0].skill == folder.name):
         return {}
-    return loaded[0].to_dict() | {"path": loaded[0].path}
+    return loaded[0].to_dict()
 
 
 def read_job_rows(about: SkillRecord, folder: Path | None) -> Rows:

@@ -27,15 +27,13 @@ def measure_ranges(model: SoftPromptModel, rows: Sequence[Row], pad_id: int) -> 
         rows: tokenized; at most ``TEXTS`` of them, evenly spread, are answered one by one, because
             padding would count.
     """
-    linears: dict[nn.Module, str] = {}
-    for name, module in model.backbone.named_modules():
-        # A layer that was cut away multiplies nothing.
-        if isinstance(module, nn.Linear) and module.weight.numel():
-            linears[module] = name
+    # A layer that was cut away multiplies nothing.
+    modules = model.backbone.named_modules()
+    linears = {m: name for name, m in modules if isinstance(m, nn.Linear) and m.weight.numel()}
     device = next(model.parameters()).device
     ranges: Ranges = {}
 
-    def widen(linear: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+    def widen(linear: nn.Linear, inputs: tuple[Tensor, ...]) -> None:
         name = linears[linear]
         largest = inputs[0].float().abs().flatten(0, -2).amax(0).cpu()
         ranges[name] = torch.maximum(ranges[name], largest) if name in ranges else largest

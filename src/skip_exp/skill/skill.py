@@ -132,8 +132,7 @@ class Skill(Classifier):
     @torch.inference_mode()
     def answer(self, rows: list[Row]) -> list[list[float]]:
         logits = self.model.logits(**collate(rows, self.tokenizer.pad_token_id))
-        answers: list[list[float]] = self.about.outcome.probabilities(logits.cpu().numpy()).tolist()
-        return answers
+        return self.about.outcome.probabilities(logits.cpu().numpy()).tolist()
 
     def with_vocabulary(self, examples: str | Path | Iterable[Example]) -> "Skill":
         """The skill with only the tokens that ``examples`` and its label words use, to export.
@@ -172,9 +171,7 @@ class Skill(Classifier):
                 (temporary / name).write_bytes(read_bytes(self.folder / name))
             result = dict(self.result)
             if result:
-                del result["path"]  # it belongs to the file that was read
-                result["skill"] = "."
-                (temporary / results.FILE).write_text(json.dumps(result, indent=1))
+                (temporary / results.FILE).write_text(json.dumps(result | {"skill": "."}, indent=1))
         return out
 
     def export(
@@ -271,8 +268,5 @@ class Skill(Classifier):
 
     def _check_fp32(self, target: str) -> None:
         """Refuse to write bf16 weights: the scores belong to fp32 weights. Raises SkipError."""
-        for parameter in self.model.parameters():
-            if parameter.dtype != torch.float32:
-                raise SkipError(
-                    f"{target}: weights are written in fp32; load the skill with 32-true"
-                )
+        if any(parameter.dtype != torch.float32 for parameter in self.model.parameters()):
+            raise SkipError(f"{target}: weights are written in fp32; load the skill with 32-true")

@@ -75,18 +75,17 @@ def cut_vocabulary(
     # Where positions count from the padding id, that id may not change.
     needed.update(range(model.family.position_offset(model.backbone.config) - 1))
     smaller_tokenizer, old_ids = cut_tokenizer(tokenizer, texts, needed)
-    largest = old_ids[-1]
-    if largest >= rows:
-        raise SkipError(f"cannot be cut: the tokenizer has token {largest}, the model {rows} rows")
+    if old_ids[-1] >= rows:
+        raise SkipError(
+            f"cannot be cut: the tokenizer has token {old_ids[-1]}, the model {rows} rows"
+        )
     new_ids = torch.full((rows,), -1)
     new_ids[old_ids] = torch.arange(len(old_ids))
     smaller = model.copy()
     _cut_rows(smaller.backbone, torch.tensor(old_ids), new_ids)
     # A model and its stacks may share one configuration, whose ids are renumbered once.
-    configs: dict[int, Any] = {}
-    for module in smaller.backbone.modules():
-        if hasattr(module, "config"):
-            configs[id(module.config)] = module.config
+    modules = smaller.backbone.modules()
+    configs: dict[int, Any] = {id(m.config): m.config for m in modules if hasattr(m, "config")}
     for config in configs.values():
         for key, old_id in _find_token_ids(config, rows).items():
             setattr(config, key, int(new_ids[old_id]))

@@ -81,8 +81,7 @@ class PromptTuner(L.LightningModule):
     def training_step(self, batch: dict[str, Tensor], _: int) -> Tensor:
         logits, loss = self._loss(batch)
         if self.distill:
-            soft_loss = self.outcome.soft_loss(logits, batch["teacher"])
-            loss = torch.lerp(loss, soft_loss, self.distill)
+            loss = torch.lerp(loss, self.outcome.soft_loss(logits, batch["teacher"]), self.distill)
         if not loss.requires_grad:
             raise SkipError(
                 f"{self.phase}.train={self.settings.train}: pruning removed all of it; use a"
@@ -106,9 +105,8 @@ class PromptTuner(L.LightningModule):
 
     def validation_step(self, batch: dict[str, Tensor], _: int) -> None:
         logits, loss = self._loss(batch)
-        labels = batch["labels"]
-        self._answers.append((logits, labels))
-        self.log(f"{self.phase}/select_loss", loss, batch_size=len(labels))
+        self._answers.append((logits, batch["labels"]))
+        self.log(f"{self.phase}/select_loss", loss, batch_size=len(logits))
 
     def on_validation_epoch_end(self) -> None:
         logits = torch.cat([logits for logits, _ in self._answers]).float().cpu().numpy()
@@ -148,8 +146,7 @@ class PromptTuner(L.LightningModule):
 
     def configure_optimizers(self) -> Any:
         settings = self.settings
-        groups = self._group_parameters()
-        optimizer = torch.optim.AdamW(groups, weight_decay=settings.weight_decay)
+        optimizer = torch.optim.AdamW(self._group_parameters(), weight_decay=settings.weight_decay)
         steps = int(self.trainer.estimated_stepping_batches)
         schedule = get_linear_schedule_with_warmup(optimizer, int(settings.warmup * steps), steps)
         return [optimizer], [{"scheduler": schedule, "interval": "step"}]
@@ -186,8 +183,7 @@ def fit_linear(linear: nn.Linear, inputs: Tensor, labels: Tensor, outcome: Outco
         mean.backward()
         return mean
 
-    with torch.no_grad():  # far from 0 the line search is slow
-        for parameter in trained:
-            parameter.zero_()
+    for parameter in trained:  # far from 0 the line search is slow
+        nn.init.zeros_(parameter)
     with torch.enable_grad():
         optimizer.step(loss)

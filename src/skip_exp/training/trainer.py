@@ -48,10 +48,11 @@ def usable(settings: TrainerConfig) -> TrainerConfig:
             "trainer.precision", precision, "needs a GPU; must be auto, 32-true or bf16-mixed here"
         )
     if precision == "auto":
-        if accelerator == "cuda":
-            native = torch.cuda.is_bf16_supported(including_emulation=False)
-        else:
-            native = multiplies_bf16()
+        native = (
+            torch.cuda.is_bf16_supported(including_emulation=False)
+            if accelerator == "cuda"
+            else multiplies_bf16()
+        )
         precision = "bf16-mixed" if native else "32-true"
     return replace(settings, accelerator=accelerator, precision=precision)
 

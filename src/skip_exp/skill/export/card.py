@@ -56,7 +56,6 @@ def model_card(
         rounding: what 8 bits change, where it is known; it is shown as text.
     """
     result = job_result(source)
-    vocabulary = getattr(model.backbone.config, "vocabulary", {})
     # Without a result, the record has the main metric alone.
     metrics = dict(result.get("metrics", {}))
     metrics.pop("extra", None)
@@ -67,16 +66,13 @@ def model_card(
     cut = result.get("params", {}).get("block_pruned")
     task = result.get("config", {}).get("task") or {}
     hub = task.get("hub") if str(record.scores.data).startswith("hub:") else None
-    tags = ["skip_exp"]
-    if cut:
-        tags.append("pruned")
     data = ModelCardData(
         base_model=hub_id,
         datasets=[hub["path"]] if hub else None,
         library_name="onnx" if onnx else "transformers",
         license=license,  # None: no such field
         pipeline_tag="text-classification",
-        tags=tags,
+        tags=["skip_exp", "pruned"] if cut else ["skip_exp"],
     )
     return ModelCard.from_template(
         data,
@@ -90,7 +86,7 @@ def model_card(
         note=NOTES.get(record.backbone.path),
         parameters=sum(p.numel() for p in model.parameters()),
         cut=cut,
-        vocabulary=vocabulary,
+        vocabulary=getattr(model.backbone.config, "vocabulary", {}),
         is_sample=record.scores.data == STAND_IN,
         scores={name: score["final"] for name, score in metrics.items()},
         dense={name: score.get("dense") for name, score in metrics.items()},

@@ -29,6 +29,8 @@ AutoModelForSequenceClassification.register(
 
 # Of the backbone's configuration: where it came from, and what says nothing of the cut model.
 LEFT_OUT = ("_name_or_path", "architectures", "dtype", "transformers_version", "auto_map")
+PROMPT_KINDS = {prompt: kind for kind, prompt in PROMPT_CLASSES.items()}
+READOUT_KINDS = {readout: kind for kind, readout in READOUT_CLASSES.items()}
 SKILL_FILES = [RECORD, TENSORS]  # what `download` needs of a repository
 
 
@@ -48,8 +50,7 @@ def write_huggingface(
     vocabulary = getattr(model.backbone.config, "vocabulary", None)
     if vocabulary:
         origin["vocabulary"] = vocabulary
-    exported = to_huggingface(model, about.labels, origin, about.outcome)
-    exported.save_pretrained(folder)
+    to_huggingface(model, about.labels, origin, about.outcome).save_pretrained(folder)
     for weights in folder.glob("*.safetensors"):  # the library lets only their owner read them
         shutil.copymode(folder / "config.json", weights)
     tokenizer.save_pretrained(folder)
@@ -71,7 +72,7 @@ def to_huggingface(
     config = SkipConfig(
         backbone={key: value for key, value in uncut.items() if key not in LEFT_OUT},
         kept=_describe_keep(model),
-        prompt=_describe_prompt(model),
+        prompt={"kind": PROMPT_KINDS[type(model.prompt)], "length": model.prompt.length},
         readout=_describe_readout(model),
         id2label=dict(enumerate(labels)),
         label2id={name: i for i, name in enumerate(labels)},
@@ -79,9 +80,7 @@ def to_huggingface(
         logits_temperature=model.temperature,
         skill=origin or {},
     )
-    exported = SkipForSequenceClassification(config, model.copy())
-    exported.train(False)
-    return exported
+    return SkipForSequenceClassification(config, model.copy()).train(False)
 
 
 def _describe_keep(model: SoftPromptModel) -> dict[str, Any]:
@@ -95,16 +94,9 @@ def _describe_keep(model: SoftPromptModel) -> dict[str, Any]:
     return keep
 
 
-def _describe_prompt(model: SoftPromptModel) -> dict[str, Any]:
-    prompt = model.prompt
-    kind = next(name for name, cls in PROMPT_CLASSES.items() if type(prompt) is cls)
-    return {"kind": kind, "length": prompt.length}
-
-
 def _describe_readout(model: SoftPromptModel) -> dict[str, Any]:
     readout = model.readout
-    kind = next(name for name, cls in READOUT_CLASSES.items() if type(readout) is cls)
-    described: dict[str, Any] = {"kind": kind}
+    described: dict[str, Any] = {"kind": READOUT_KINDS[type(readout)]}
     if isinstance(readout, HeadReadout):
         described["pooling"] = readout.pooling
     elif isinstance(readout, MlmReadout):

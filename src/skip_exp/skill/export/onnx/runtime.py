@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from numpy.typing import NDArray
+from pydantic import ConfigDict
 from tokenizers import Tokenizer
 
 from skip_exp.data.batches import Row, pad, tokenize
@@ -31,18 +32,6 @@ from skip_exp.utils.machine import cores
 
 TOKENIZER = ("tokenizer.json", "tokenizer_config.json")
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")  # the last only if the model has it
-# Of config.json, beside the record: what servers read of a checkpoint of transformers.
-SIZES = ("hidden_size", "num_hidden_layers", "num_attention_heads", "max_position_embeddings")
-STOCK = (
-    "architectures",
-    "model_type",
-    "id2label",
-    "label2id",
-    "problem_type",
-    "vocab_size",
-    "pad_token_id",
-    *SIZES,
-)
 Run = Callable[[Mapping[str, NDArray[Any]]], NDArray[Any]]
 
 
@@ -53,6 +42,7 @@ class OnnxRecord(SkillRecord):
         vocabulary: {kept, of, texts} of a cut vocabulary.
     """
 
+    model_config = ConfigDict(extra="ignore")  # what servers read of a checkpoint
     format: Literal["onnx"]
     int8: bool
     vocabulary: dict[str, int | str] | None = None
@@ -92,14 +82,13 @@ class OnnxSkill(Classifier):
         if (folder / RECORD).is_file() and not (folder / ONNX).is_file():
             raise SkipError(f"{folder}: is no ONNX export: Skill.load reads it")
         described = read_json(folder / CONFIG)
-        path = folder / ONNX
         if described.pop("sha256", None) != checksum(folder, described):
             files = ", ".join((CONFIG, ONNX, *TOKENIZER))
             raise SkipError(f"{folder}: damaged or altered: wrong checksum of {files}")
-        fields = {name: value for name, value in described.items() if name not in STOCK}
-        about = parse_record(folder / CONFIG, fields, OnnxRecord)
+        about = parse_record(folder / CONFIG, described, OnnxRecord)
         tokenizer, pad_id = read_tokenizer(folder, about)
-        return cls(about, tokenizer, pad_id, runner(path, threads), (folder, threads))
+        run = runner(folder / ONNX, threads)
+        return cls(about, tokenizer, pad_id, run, (folder, threads))
 
     def save(self, folder: str | Path) -> Path:
         out = Path(folder).expanduser()
@@ -117,8 +106,7 @@ class OnnxSkill(Classifier):
 
     def answer(self, rows: list[Row]) -> list[list[float]]:
         logits = self.run(pad(rows, self.pad_id))
-        answers: list[list[float]] = self.about.outcome.probabilities(logits).tolist()
-        return answers
+        return self.about.outcome.probabilities(logits).tolist()
 
 
 def read_tokenizer(folder: Path, about: SkillRecord) -> tuple[Tokenizer, int]:
@@ -131,8 +119,9 @@ def read_tokenizer(folder: Path, about: SkillRecord) -> tuple[Tokenizer, int]:
         pad_id = tokenizer.token_to_id(pad["content"] if isinstance(pad, dict) else pad)
         if pad_id is None:
             raise ValueError(f"no token {pad!r}")
-        side = config.get("truncation_side", "right")
-        tokenizer.enable_truncation(about.max_length, direction=side)
+        tokenizer.enable_truncation(
+            about.max_length, direction=config.get("truncation_side", "right")
+        )
         tokenizer.no_padding()
     return tokenizer, pad_id
 

@@ -72,10 +72,8 @@ def trace(
     if ranges is not None:
         round_model(model, ranges)
     sizes: dict[int, Any] = {0: torch.export.Dim("batch"), 1: torch.export.Dim("length")}
-    weights = 0
-    for tensor in chain(model.parameters(), model.buffers()):
-        weights += tensor.numel() * tensor.element_size()
-    program = torch.onnx.export(
+    weights = sum(tensor.nbytes for tensor in chain(model.parameters(), model.buffers()))
+    program: Any = torch.onnx.export(
         Installed(model).eval(),
         (),
         kwargs=inputs,
@@ -85,7 +83,6 @@ def trace(
         dynamo=True,
         verbose=False,
     )
-    assert program is not None
     separate_sums(program.model.graph)
     program.save(path, external_data=weights > PROTOBUF_LIMIT)
 
@@ -111,19 +108,14 @@ def separate_sums(graph: Any) -> None:
 def round_model(model: SoftPromptModel, ranges: Ranges) -> None:
     """Put 8-bit layers in the place of the linears in ``ranges`` and all embeddings, in place."""
     linears = {name: model.backbone.get_submodule(name) for name in ranges}
-    outputs = []
-    attention_outputs = []
-    for block in model.blocks():
-        outputs.append(block.output)
-        if block.attention is not None:
-            attention_outputs.append(block.output)
+    blocks = model.blocks()
+    outputs = [block.output for block in blocks]
+    attention_outputs = [block.output for block in blocks if block.attention is not None]
     rounded: dict[nn.Module, nn.Module] = {}
     for name, linear in linears.items():
         # Layers with the same input share its integers: query, key and value.
-        weights = []
-        for other, sibling in linears.items():
-            if torch.equal(ranges[other], ranges[name]):
-                weights.append(sibling.weight)
+        siblings = [other for other in ranges if torch.equal(ranges[other], ranges[name])]
+        weights = [linears[other].weight for other in siblings]
         # What attention averaged over tokens is even enough: it is not smoothed.
         shared = None if linear in attention_outputs else torch.cat(weights)
         # A block's output is added to what entered the block.
@@ -162,11 +154,10 @@ class RoundedLinear(nn.Module):
             smooth = largest**SMOOTHING / size ** (1 - SMOOTHING)
         self.inverse = None if weights is None else nn.Buffer(1 / smooth)
         weight, scale = round_rows(linear.weight * smooth, WEIGHT)
-        units = len(weight)
         self.weight = nn.Buffer(weight.T.contiguous())
         self.scale = nn.Buffer(sign * scale[:, 0])
-        self.zero = nn.Buffer(torch.zeros(units, dtype=torch.int8))
-        bias = torch.zeros(units) if linear.bias is None else linear.bias.data
+        self.zero = nn.Buffer(torch.zeros(len(weight), dtype=torch.int8))
+        bias = torch.zeros(len(weight)) if linear.bias is None else linear.bias.data
         self.bias = nn.Buffer(sign * bias)
         self.step = nn.Buffer((largest / smooth).max() / ACTIVATION)
         self.middle = nn.Buffer(torch.tensor(ACTIVATION + 1, dtype=torch.uint8))  # stands for 0

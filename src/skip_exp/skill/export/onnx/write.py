@@ -31,7 +31,6 @@ from skip_exp.skill.evaluate import score_answers
 from skip_exp.skill.export.onnx import trace
 from skip_exp.skill.export.onnx.runtime import (
     INPUTS,
-    SIZES,
     OnnxRecord,
     OnnxSkill,
     check_packages,
@@ -46,6 +45,7 @@ from skip_exp.utils import console
 
 log = logging.getLogger(__name__)
 
+SIZES = ("hidden_size", "num_hidden_layers", "num_attention_heads", "max_position_embeddings")
 TOLERANCE = 1e-4  # the largest allowed difference of logits in fp32
 ALLOWED = 0.005  # of 8 bits: loss of the main metric, a fraction
 TRACER = {"max_workers": 1, "env": {"OMP_NUM_THREADS": "1"}}
@@ -104,24 +104,21 @@ def write_onnx(
         )
     vocabulary = getattr(model.backbone.config, "vocabulary", None)
     described = about.stored() | {"format": "onnx", "int8": int8, "vocabulary": vocabulary}
-    fields = OnnxRecord.model_validate(described).stored()
-    fields |= describe_model(about, model, pad_id)
+    fields = OnnxRecord.model_validate(described).stored() | describe_model(about, model, pad_id)
     tokenizer.save_pretrained(folder)
     head = {"version": VERSION, "sha256": checksum(folder, fields)}
     (folder / CONFIG).write_text(json.dumps(head | fields, indent=1) + "\n")
     # An export is read with its tokenizer's file alone, which may lack what transformers adds.
     file_tokenizer, file_pad_id = read_tokenizer(folder, about)
     rows, _ = tokenize(file_tokenizer, examples_of(about, CHECKED), about.max_length)
-    is_same = file_pad_id == pad_id
-    for row, wanted in zip(rows, checked, strict=True):
-        is_same = is_same and row | wanted == row
-    if not is_same:
+    is_same = all(row | wanted == row for row, wanted in zip(rows, checked, strict=True))
+    if not is_same or file_pad_id != pad_id:
         raise SkipError("--format onnx: the tokenizer's file alone gives other tokens")
     return differences
 
 
 def describe_model(about: SkillRecord, model: SoftPromptModel, pad_id: int) -> dict[str, Any]:
-    """The fields STOCK, as a checkpoint of the backbone would have them; those that it has."""
+    """What servers read of a checkpoint: the fields that one of the backbone has."""
     config: Any = model.backbone.config
     fields = {
         "architectures": [MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES[config.model_type]],
@@ -133,9 +130,8 @@ def describe_model(about: SkillRecord, model: SoftPromptModel, pad_id: int) -> d
         "pad_token_id": pad_id,
     }
     for name in SIZES:
-        size = getattr(config, name, None)
-        if size is not None:
-            fields[name] = size
+        if getattr(config, name, None) is not None:
+            fields[name] = getattr(config, name)
     return fields
 
 
@@ -153,8 +149,7 @@ def to_onnx(
     # One program traces many models: its imports take as long as a trace.
     tracer = get_reusable_executor(**TRACER, timeout=IDLE, initializer=trace.say_nothing)
     try:
-        inputs = _select_inputs(batch)
-        tracer.submit(trace.trace, model, inputs, ranges, path.absolute()).result()
+        tracer.submit(trace.trace, model, _select_inputs(batch), ranges, path.absolute()).result()
     except Exception as error:
         reason = str(error).rpartition("\n")[2]
         raise SkipError(f"--format onnx: the exporter failed: {reason}") from error
