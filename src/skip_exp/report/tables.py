@@ -227,7 +227,7 @@ def console(text: pd.DataFrame, title: str = "", caption: str = "") -> Group:
     for _, row in text.iterrows():
         table.add_row(*map(escape, row), style="yellow" if row.get("data") == SAMPLE else None)
     parts: list[Table | Text] = [Text(title, "table.title"), table, Text(caption, "table.caption")]
-    return Group(*filter(None, parts))
+    return Group(*(part for part in parts if part))
 
 
 def markdown(text: pd.DataFrame) -> str:
