@@ -1,7 +1,6 @@
 """Cells of a report: the results of one setting, gathered over seeds."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -109,11 +108,14 @@ def ratio_text(ratio: float) -> str:
     return "found" if ratio == SEARCHED else f"{ratio:g}"
 
 
-def describe_job(job: Any) -> str:
-    """A row of `Gathered.failed` in words, with its error."""
-    method = f"{job.attribution} ({job.variant})" if job.variant else job.attribution
-    names = (job.task, job.backbone, method, f"ratio {ratio_text(job.ratio)}", f"seed {job.seed}")
-    return f"{', '.join(filter(None, names))}: {job.error}"
+def describe_failed(report: Gathered) -> list[str]:
+    """A line per failed job, with its error."""
+    texts = []
+    for job in report.failed.to_dict("records"):
+        names = [job["task"], job["backbone"], job["attribution"], job["variant"]]
+        names += [f"ratio {ratio_text(job['ratio'])}", f"seed {job['seed']}"]
+        texts.append(f"{', '.join(filter(None, names))}: {job['error']}")
+    return texts
 
 
 def backbone_notes(runs: pd.DataFrame) -> list[str]:
