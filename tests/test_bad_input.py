@@ -161,6 +161,7 @@ def test_a_wrong_argument_of_another_command_is_one_line(
     [
         *((command, "nowhere.csv") for command in NOWHERE),
         ("train good.csv tune.epohs=3", "tune.epohs"),
+        ("train good.csv task.kind=other", "task.kind=other many_labels"),
         ("compress model good.csv tune.epohs=3", "tune.epohs"),
         ("train good.csv --within 1 --ratio 0.5", "prune.within=1.0 prune.ratio"),
         ("train good.csv --ratio 0.5 prune.within=1", "prune.within=1.0 prune.ratio"),

@@ -286,7 +286,9 @@ def load(paths: Path | str | Iterable[Path | str]) -> list[Result]:
     roots = [paths] if isinstance(paths, str | Path) else paths
     paths_once: dict[Path, None] = {}  # roots may lie in each other
     for root in roots:
-        paths_once |= dict.fromkeys(_list_files(Path(root)))
+        folder = Path(root)
+        files_below = sorted(folder.rglob(FILE)) if folder.is_dir() else [folder]
+        paths_once |= dict.fromkeys(files_below)
     loaded = []
     unreadable = []
     # One damaged file must not hide the results beside it.
@@ -306,16 +308,6 @@ def _read(file: Path) -> Result:
     if not isinstance(stored, dict) or "status" not in stored:
         raise ValueError("no result")
     return Result.model_validate(stored | {"path": str(file)})
-
-
-def _list_files(root: Path) -> list[Path]:
-    if not root.is_dir():
-        return [root]
-    visible = []
-    for file in root.rglob(FILE):
-        if not any(part.startswith(".") for part in file.relative_to(root).parts):
-            visible.append(file)
-    return sorted(visible)
 
 
 def flatten(result: Result | Mapping[str, Any]) -> dict[str, Any]:

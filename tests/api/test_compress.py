@@ -258,7 +258,7 @@ def test_what_cannot_be_compressed_is_refused(
             compress(save(refused, tmp_path / str(i)), cut_only)
     foreign = save(classifier("bert"), tmp_path / "foreign") / "config.json"
     foreign.write_text(foreign.read_text().replace('"bert"', '"deberta"'))
-    with pytest.raises(SkipError, match="a deberta"):
+    with pytest.raises(SkipError, match="deberta"):
         compress(foreign.parent, cut_only)
     (tmp_path / "odd").mkdir()
     code = 'import pathlib\npathlib.Path(__file__).with_name("ran").touch()\n'

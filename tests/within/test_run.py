@@ -245,23 +245,20 @@ def test_the_last_lines_say_what_the_rows_cannot_show() -> None:
     lines = [majority, show.Line(uncut.name, 1.0, labels, candidate=uncut)]
     lines.append(show.Line(cut.name, 1.0, wrong, candidate=cut, is_chosen=True))
     frame = show.to_frame(lines, replace(split(labels), metric="f1_macro"))
-    names = [uncut.name, cut.name]
     rows = rows_of([0] * 50 + [1] * 9 + [2, 3, 4, 5], [*labels], 6, "f1_macro")
-    said = show.explain_rows(frame, names, rows)
+    said = show.explain_rows(frame, rows)
     by_name = frame.set_index("model")
     low, high = by_name.loc[uncut.name, ["difference_low", "difference_high"]]
     loss = f"{-51.28:.2f} points ({-100 * high:+.2f} to {0.0 - 100 * low:+.2f}"
     assert any(loss in sentence for sentence in said)
-    beside = "95.0 majority class; 100.0 uncut, fp32; 95.0 50 % cut, fp32"
-    assert any(beside in sentence for sentence in said)
     named = [sentence for sentence in said if "<2>, <3>, <4>, and 1 more" in sentence]
-    assert len(named) == 3  # of one train row, and in neither split; 0 and 1 are well known
+    assert len(named) == 2  # of one train row, and not scored; 0 and 1 are well known
     hidden = [sentence for sentence in said if "5.6 points" in sentence]
-    assert len(hidden) == 2  # 1 - 0.1 ** (1 / 40), as the limit of a cut that changes no answer
+    assert len(hidden) == 1  # 1 - 0.1 ** (1 / 40), as the limit of a cut that changes no answer
     many = rows_of([0, 1] * 300, [0, 1] * 150, 2, "accuracy")
-    (only,) = show.explain_rows(frame, names, many)
+    (only,) = show.explain_rows(frame, many)
     assert loss in only
-    assert show.explain_rows(frame.assign(chosen=frame["model"] == uncut.name), names, many) == []
+    assert show.explain_rows(frame.assign(chosen=frame["model"] == uncut.name), many) == []
 
 
 def test_tf_idf_takes_texts_and_pairs() -> None:

@@ -7,7 +7,6 @@ from typing import Any
 
 from skip_exp.api.fit import compose_job, join_settings, run
 from skip_exp.api.task import describe_task, read_given
-from skip_exp.config.checks import READOUTS
 from skip_exp.config.compose import quote
 from skip_exp.errors import SkipError, first_line, shown_names
 from skip_exp.outcomes.labels import class_names
@@ -19,7 +18,7 @@ from skip_exp.utils.hub import explain_failure, offline_if_unreachable
 COMPRESS = "experiment=compress"
 CUT_ONLY = ["retune.enabled=false", "attribution=first_order"]  # see studies/cuts.md
 LONGEST = 512  # tokens of a text, unless `data.max_length` asks for more
-OF_PROBLEM: dict[str | None, str] = {kind.problem_type: name for name, kind in OUTCOMES.items()}
+OF_PROBLEM = {kind.problem_type: name for name, kind in OUTCOMES.items()}
 
 
 def compress(
@@ -79,7 +78,7 @@ def compress(
         config = _read_config(str(model))
         names = class_names(config.id2label)
         count = config.num_labels
-        kind = OF_PROBLEM.get(config.problem_type, "")
+        kind = OF_PROBLEM.get(config.problem_type, config.problem_type)
         name = Path(os.path.abspath(model)).name  # of ".", too; keeps a link's own
         defaults += [
             f"backbone.name={quote(name)}",
@@ -98,7 +97,7 @@ def compress(
     settings = join_settings(defaults, ratio, within, overrides)
     cfg = compose_job(settings, root)
     task = describe_task(rows, cfg, root)
-    if kind not in ("", task["kind"]):
+    if kind and kind != task["kind"]:
         raise SkipError(f"compress: the rows have {task['kind']}, the model {kind}")
     _check_classes(task["labels"], count, names is not None)
     return run(cfg, task, settings, root)
@@ -162,13 +161,7 @@ def _read_config(path: str) -> Any:
     except Exception as error:  # of many kinds, from transformers and its HTTP client
         reason = first_line(error) if folder.is_dir() else explain_failure(error, path)
         raise SkipError(f"compress: {path}: {reason}") from error
-    if config.model_type not in READOUTS:
-        raise SkipError(f"compress: a {config.model_type}, not one of {', '.join(READOUTS)}")
     architecture = " and ".join(config.architectures or [])
     if architecture and "SequenceClassification" not in architecture:
         raise SkipError(f"compress: {path}: a {architecture}, not yet a classifier: fine-tune it")
-    kind = config.problem_type
-    if kind is not None and kind not in OF_PROBLEM:
-        known = " or ".join(map(str, OF_PROBLEM))
-        raise SkipError(f"compress: the model's problem_type={kind}, not {known}")
     return config

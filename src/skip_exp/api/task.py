@@ -13,6 +13,7 @@ from typing import Any
 
 from omegaconf import MISSING, DictConfig, OmegaConf
 
+from skip_exp.config.checks import one_of
 from skip_exp.config.groups import TaskConfig
 from skip_exp.config.schema import DataConfig, to_object
 from skip_exp.data.given import read_class_names, to_table
@@ -96,6 +97,7 @@ def describe_task(user_rows: Given, cfg: DictConfig, root: Path) -> dict[str, An
     # Rows of several labels show by their cells, or by their columns.
     if not column or any(isinstance(cells[column], list) for cells in train.rows):
         task["kind"] = "many_labels"
+    one_of("task.kind", task["kind"], tuple(OUTCOMES))
     outcome = OUTCOMES[task["kind"]]
     task["name"] = task.get("name") or _name_of(train)
     task["text"] = user_rows.text

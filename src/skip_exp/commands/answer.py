@@ -3,7 +3,7 @@
 import json
 import os
 import sys
-from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from argparse import ArgumentParser, Namespace
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import repeat
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from skip_exp.skill.classifier import Classifier
 
 PROBABILITY_DIGITS = 4  # of a printed probability
-CLASSES = 20  # listed; of more, those with the lowest F1
 CONFUSIONS = 10  # listed
 
 
@@ -55,7 +54,7 @@ def predict(arguments: Sequence[str] | None = None) -> int:
     line.
     """
     line = parser("predict", predict.__doc__)
-    line.add_argument("skill", metavar="SKILL", help="folder of a skill or export")
+    add_loading(line)
     line.add_argument(
         "words",
         nargs="*",
@@ -71,11 +70,10 @@ def predict(arguments: Sequence[str] | None = None) -> int:
         help="column of a table to copy into the answers; may be repeated",
     )
     add_reject(line)
-    add_loading(line)
     options = line.parse_intermixed_args(arguments)
     # Bad arguments and rows are refused before torch is loaded.
     examples, beside, where = find_examples(options)
-    classifier = open_classifier(find_folder(options.skill), options.backbone, options.precision)
+    classifier = open_classifier(options.skill, options.backbone, options.precision)
     try:
         answers = classifier.stream(examples, reject=options.reject)
         # Counted where standard error is a terminal (None: tqdm asks), and they go elsewhere.
@@ -101,7 +99,7 @@ def find_examples(options: Namespace) -> tuple[Iterable[Any], Iterable[dict[str,
     """
     copied = vars(options)["with"]
     words = options.words
-    text = read_about(find_folder(options.skill)).text
+    text = read_about(options.skill).text
     if is_table(options.file):
         examples, beside = read_texts(options.file, text, compose_data(words), copied)
         return examples, beside, ""
@@ -132,7 +130,7 @@ def evaluate(arguments: Sequence[str] | None = None) -> int:
     code: 0, or 2 with the reason in one line.
     """
     line = parser("evaluate", evaluate.__doc__)
-    line.add_argument("skill", metavar="SKILL", help="folder of a skill or export")
+    add_loading(line)
     line.add_argument("file", type=user_path, metavar="FILE", help="rows with texts and labels")
     line.add_argument("--label", metavar="COLUMN", help="default: the one that it was trained on")
     line.add_argument(
@@ -143,18 +141,16 @@ def evaluate(arguments: Sequence[str] | None = None) -> int:
     )
     add_reject(line)
     line.add_argument("--json", action="store_true", help="one line of JSON, without the errors")
-    add_loading(line)
     line.add_argument(
         "overrides", nargs="*", metavar="KEY=VALUE", help="how the file is read, such as data.sep=/"
     )
     options = line.parse_intermixed_args(arguments)
     if options.errors and options.errors.resolve() == options.file.resolve():
         line.error(f"--errors {options.errors}: is the file with the rows; name another")
-    folder = find_folder(options.skill)
     reading = compose_data(options.overrides)
     # What is wrong with the file is said before torch is loaded.
-    rows = read_labelled(read_about(folder), options.file, options.label, reading)
-    classifier = open_classifier(folder, options.backbone, options.precision)
+    rows = read_labelled(read_about(options.skill), options.file, options.label, reading)
+    classifier = open_classifier(options.skill, options.backbone, options.precision)
     scores = classifier.score(rows, options.reject)
     errors = scores.pop("errors")
     if options.errors:
@@ -201,14 +197,8 @@ def describe(scores: Mapping[str, float]) -> str:
 
 def class_table(classes: Mapping[str, Mapping[str, float]]) -> Table:
     """Precision, recall and F1 in percent, and the rows of each class."""
-    title = "Classes, in percent"
-    names = list(classes)
-    if len(names) > CLASSES:
-        title = f"The {CLASSES} of {len(names)} classes with the lowest F1, in percent"
-        names = sorted(names, key=lambda name: classes[name]["f1"])[:CLASSES]
-    table = Table("class", "precision", "recall", "F1", "rows", title=title)
-    for name in names:
-        scores = classes[name]
+    table = Table("class", "precision", "recall", "F1", "rows", title="Classes, in percent")
+    for name, scores in classes.items():
         table.add_row(
             escape(name),
             f"{100 * scores['precision']:.1f}",
@@ -245,19 +235,11 @@ def json_line(fields: dict[str, Any]) -> str:
     return line
 
 
-def probability(text: str) -> float:
-    """A number from 0 to 1, for ``type=``. Raises ArgumentTypeError, ValueError."""
-    value = float(text)
-    if not 0 <= value <= 1:  # nor is NaN
-        raise ArgumentTypeError(f"{text}: must be a probability, from 0 to 1")
-    return value
-
-
 def add_reject(line: ArgumentParser) -> None:
     """The argument ``--reject``."""
     line.add_argument(
         "--reject",
-        type=probability,
+        type=float,
         default=0.0,
         metavar="P",
         help="no label where the largest probability is below P, such as 0.7",
@@ -265,7 +247,8 @@ def add_reject(line: ArgumentParser) -> None:
 
 
 def add_loading(line: ArgumentParser) -> None:
-    """The arguments of :func:`open_classifier` beside the folder."""
+    """The arguments of :func:`open_classifier`."""
+    line.add_argument("skill", type=user_path, metavar="SKILL", help="folder of a skill or export")
     line.add_argument("--backbone", help="folder or hub id of the backbone, where it has moved")
     line.add_argument(
         "--precision",
@@ -277,13 +260,6 @@ def add_loading(line: ArgumentParser) -> None:
 def user_path(text: str) -> Path:
     """A path for ``type=``: the shell leaves ``--errors=~/FILE`` as it is."""
     return Path(text).expanduser()
-
-
-def find_folder(folder: str) -> Path:
-    path = Path(folder).expanduser()
-    if not os.path.isdir(path):
-        raise SkipError(f"{folder}: no such folder, or no permission")
-    return path
 
 
 def open_classifier(folder: Path, backbone: str | None, precision: str) -> "Classifier":

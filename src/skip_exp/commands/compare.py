@@ -292,18 +292,12 @@ def make_tables(rows: pd.DataFrame) -> list[Group]:
             "option": group["option_score"].map(percent),
             "difference": group["difference"].map(points),
             "95 % interval": intervals,
-            "p": group["p"].map(_show_p),
+            "p": group["p"].map("{:.2g}".format).replace("nan", "-"),
             "pairs": group["pairs"].astype(str),
         }
         title = f"{first['option']} against {first['baseline']} ({where})"
         tables.append(console(pd.DataFrame(text), title))
     return tables
-
-
-def _show_p(p: float) -> str:
-    if np.isnan(p):
-        return "-"
-    return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def notes(rows: pd.DataFrame, split: str) -> list[str]:

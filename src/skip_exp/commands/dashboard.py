@@ -14,16 +14,16 @@ from typing import Any
 import wandb
 
 from skip_exp.commands.line import one_line_errors, parser
-from skip_exp.config.checks import FITS, STATES
+from skip_exp.config.checks import STATES
 from skip_exp.errors import SkipError, one_line
 from skip_exp.logger.runs import find_project
-from skip_exp.outcomes.registry import METRICS
 
 SCORES = [f"metric/{state}" for state in STATES]
-COLUMNS = ["task", "backbone", "attribution", "ratio", "seed", "metric/name"]
-COLUMNS += SCORES
-COLUMNS += ["params/block_pruned", "params/all_pruned", "latency/speedup", "latency/contended"]
-COLUMNS += ["data_is_sample", "status", "error"]
+COLUMNS = [
+    "task", "backbone", "attribution", "ratio", "seed", "metric/name", *SCORES,
+    "params/block_pruned", "params/all_pruned", "latency/speedup", "latency/contended",
+    "data_is_sample", "status", "error",
+]  # fmt: skip
 SHOWN = [f"summary:{column}" for column in COLUMNS]
 PARALLEL = ["ratio", "attribution", "seed", "params/all_pruned", "latency/speedup", *SCORES]
 BARS = [*SCORES, "latency/speedup", "params/all_pruned"]
@@ -49,7 +49,15 @@ def build_workspaces(entity: str, project: str) -> list[Any]:
             shown.append(ws.Section(name=title, panels=panels, is_open=True))
         runs = ws.RunsetSettings(groupby=groupby, pinned_columns=SHOWN)
         settings = ws.WorkspaceSettings(max_runs=100)
-        return ws.Workspace(entity, project, name, shown, settings=settings, runset_settings=runs)
+        return ws.Workspace(
+            entity,
+            project,
+            name,
+            shown,
+            settings=settings,
+            runset_settings=runs,
+            auto_generate_panels=True,  # of curves and pictures
+        )
 
     return [
         view("skip_exp: runs", _panels(wr), []),
@@ -71,15 +79,6 @@ def _panels(wr: Any) -> dict[str, list[Any]]:
     columns = []
     for name in PARALLEL:
         columns.append(wr.ParallelCoordinatesPlotColumn(wr.SummaryMetric(name), name))
-    fitted = ["train_loss", "select_loss"]
-    for name in METRICS:
-        fitted.append(f"select_{name}")
-    curves = []
-    for phase in FITS:
-        for name in fitted:
-            curves.append(
-                wr.LinePlot(title=f"{phase}: {name}", x=f"{phase}/step", y=[f"{phase}/{name}"])
-            )
     wide = wr.Layout(w=24, h=10)
     return {
         "Speed-up and size against metric": [
@@ -91,10 +90,6 @@ def _panels(wr: Any) -> dict[str, list[Any]]:
             wr.ParallelCoordinatesPlot(
                 title="from settings to scores", columns=columns, layout=wide
             )
-        ],
-        "Curves per phase": curves,
-        "Neurons kept": [
-            wr.MediaBrowser(title="by layer and site", media_keys=["keep"], layout=wide)
         ],
     }
 

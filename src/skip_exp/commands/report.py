@@ -46,44 +46,35 @@ def write(folders: Sequence[str], out: Path) -> None:
     """
     loaded = frame.load(folders)
     gathered = cells.gather(loaded)
-    texts = Texts(gathered)
+    table = tables.lines(gathered.cells)
     contents = {
-        "report.md": to_markdown(texts),
+        "report.md": to_markdown(gathered, table),
         "report.csv": tables.to_csv(gathered.cells),
-        "report.tex": tables.latex(texts.table, CAPTION, long=True),
-        "report.html": to_html(texts, gathered, folders),
+        "report.tex": tables.latex(table, CAPTION, long=True),
+        "report.html": to_html(gathered, table, folders),
         "results.csv": loaded.to_csv(index=False),
     }
     tables.write_files({out / name: content for name, content in contents.items()})
-    count = len(texts.table)
-    tables.show(texts.table, "1 cell" if count == 1 else f"{count} cells", CAPTION)
-    for line in texts.failed:
+    tables.show(table, "1 cell" if len(table) == 1 else f"{len(table)} cells", CAPTION)
+    for line in cells.describe_failed(gathered):
         print(f"failed: {line}")
     print(f"written: {out}/report.html, .md, .csv, .tex; results.csv")
 
 
-class Texts:
-    """All that a report says in words, for any format; a line per failed job."""
-
-    def __init__(self, report: cells.Gathered) -> None:
-        self.warnings = cells.warnings(report)
-        self.table = tables.lines(report.cells)
-        self.failed = [cells.describe_job(job) for job in report.failed.itertuples()]
-
-
-def to_markdown(texts: Texts) -> str:
+def to_markdown(report: cells.Gathered, table: pd.DataFrame) -> str:
     """The report without its figures."""
     parts = ["# Results"]
-    parts += map(escape_markdown, texts.warnings)
-    parts.append(tables.markdown(texts.table))
+    parts += map(escape_markdown, cells.warnings(report))
+    parts.append(tables.markdown(table))
     parts.append(escape_markdown(CAPTION))
-    if texts.failed:
+    failed = [f"- {escape_markdown(line)}" for line in cells.describe_failed(report)]
+    if failed:
         parts.append("## Failed")
-        parts.append("\n".join(f"- {escape_markdown(line)}" for line in texts.failed))
+        parts.append("\n".join(failed))
     return "\n\n".join(parts) + "\n"
 
 
-def to_html(texts: Texts, report: cells.Gathered, folders: Sequence[str]) -> str:
+def to_html(report: cells.Gathered, table: pd.DataFrame, folders: Sequence[str]) -> str:
     """The report with its figures: one file, without network, scripts or other files."""
     from skip_exp.report import figures  # matplotlib takes half a second: not for a refusal
 
@@ -99,11 +90,12 @@ def to_html(texts: Texts, report: cells.Gathered, folders: Sequence[str]) -> str
     layout = Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
     return layout.get_template("page.html.j2").render(
         written=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        texts=texts,
+        warnings=cells.warnings(report),
+        failed=cells.describe_failed(report),
         caption=CAPTION,
         counts=counts,
-        classes={name: _column_class(name) for name in texts.table},
-        rows=list(zip(texts.table.to_dict("records"), _row_classes(report.cells), strict=True)),
+        classes={name: _column_class(name) for name in table},
+        rows=list(zip(table.to_dict("records"), _row_classes(report.cells), strict=True)),
         tradeoff=figures.tradeoff(report.cells[cells.main_method(report.cells)]),
         pruning=figures.pruning(report.cells),
         folders=folders,

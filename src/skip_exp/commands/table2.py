@@ -18,7 +18,6 @@ import sys
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 import yaml
 from omegaconf import DictConfig
@@ -112,33 +111,19 @@ def plan(profile: str, overrides: Sequence[str]) -> Plan:
         backbones=values["backbone"],
         ratios=[round(float(ratio), DIGITS) for ratio in values["prune.ratio"]],
         seeds=[int(seed) for seed in values["seed"]],
-        about=f"Profile {profile}, recipe {recipe_of(name, overrides)}; data: {source}",
+        about=f"Profile {profile}, sweeps/{name}.yaml, {' '.join(settings)}",
         is_rehearsal=source == "embedded",
         name=name,
         overrides=settings,
     )
 
 
-def read_sweep(name: str) -> Any:
-    """The content of ``sweeps/<name>.yaml``."""
-    return yaml.safe_load((schema.sweep_dir() / f"{name}.yaml").read_text())
-
-
-def recipe_of(name: str, overrides: Sequence[str]) -> str:
-    """The experiment of a sweep: given, or named in its file, or the default."""
-    recipe = "skip"
-    for default in read_sweep(name)["defaults"]:
-        if isinstance(default, dict):
-            recipe = default.get("override experiment", recipe)
-    return values_of(overrides).get("experiment", recipe)
-
-
 def swept(name: str, overrides: Sequence[str]) -> dict[str, list[str]]:
     """The values that ``sweeps/<name>.yaml`` sweeps over, or those given in their place."""
-    params = read_sweep(name)["hydra"]["sweeper"]["params"]
+    sweep = yaml.safe_load((schema.sweep_dir() / f"{name}.yaml").read_text())
     replaced = values_of(overrides)
     values = {}
-    for param, text in params.items():
+    for param, text in sweep["hydra"]["sweeper"]["params"].items():
         key = param.lstrip("+")
         values[key] = choices(replaced.get(key, text))
     return values
@@ -180,11 +165,12 @@ def is_cached(task: str, overrides: Sequence[str], name: str) -> bool:
 def write_command(planned: Plan, out: Path) -> list[str]:
     """The sweep as a command; each run of it has a folder of its own below ``out``."""
     folder = out / "jobs" / datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
-    command = [sys.executable, "-m", "skip_exp"]
-    command += ["--config-dir", str(schema.sweep_dir()), "--config-name", planned.name]
-    command += planned.overrides
-    command.append(f"hydra.sweep.dir={quote(str(folder))}")
-    return command
+    return [
+        sys.executable, "-m", "skip_exp",
+        "--config-dir", str(schema.sweep_dir()), "--config-name", planned.name,
+        *planned.overrides,
+        f"hydra.sweep.dir={quote(str(folder))}",
+    ]  # fmt: skip
 
 
 def run_sweep(command: list[str]) -> bool:

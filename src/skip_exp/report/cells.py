@@ -1,7 +1,6 @@
 """Cells of a report: the results of one setting, gathered over seeds."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -40,38 +39,37 @@ def gather(frame: pd.DataFrame) -> Gathered:
         attribution=frame["attribution"].replace("", "-"),
         ratio=frame["ratio"].mask(frame["searched"], SEARCHED),
     )
-    is_done, key = frame["status"] == "done", [*SETTING, "seed"]
-    runs = frame[is_done].drop_duplicates([*CELL, "seed"], keep="last")
-    failed = frame[~is_done].drop_duplicates(key, keep="last")
-    failed = failed.merge(runs[key].drop_duplicates(), "left", on=key, indicator="found")
-    failed = failed[failed["found"] == "left_only"].drop(columns="found")
-    return Gathered(_cells(runs), runs, failed)
+    done = frame[frame["status"] == "done"]
+    runs = done.drop_duplicates([*CELL, "seed"], keep="last")
+    # A finished run counts more than a failed one, whichever came later.
+    ranked = pd.concat([frame[frame["status"] != "done"], done])
+    latest = ranked.drop_duplicates([*SETTING, "seed"], keep="last")
+    return Gathered(_cells(runs), runs, failed=latest[latest["status"] != "done"])
+
+
+def join_values(values: pd.Series) -> str:
+    """The distinct texts, sorted, without the empty one."""
+    return ", ".join(sorted(set(values) - {""}))
 
 
 def _cells(runs: pd.DataFrame) -> pd.DataFrame:
-    def joined(values: pd.Series) -> str:
-        return ", ".join(sorted(set(values) - {""}))
-
-    groups = runs.assign(labels=runs["backbone_note"].str.split(":").str[0]).groupby(CELL)
+    # An unknown version is no other one.
+    known = runs.replace({"versions/code": "", "versions/parts": ""}, np.nan)
+    groups = known.assign(labels=runs["backbone_note"].str.split(":").str[0]).groupby(CELL)
     stats = groups[MEASURES].agg(["mean", "std"])
     stats.columns = [" ".join(names) for names in stats.columns]
     cells = stats.assign(
         metric=groups["metric"].max(),
         n=groups.size(),
-        data=groups["data"].agg(joined),
-        labels=groups["labels"].agg(joined),
+        data=groups["data"].agg(join_values),
+        labels=groups["labels"].agg(join_values),
         majority=groups["majority"].first(),
         duplicates=groups["duplicates"].max().fillna(0).astype(int),
         contended=groups["contended"].any(),
-        versions=groups[["versions/code", "versions/parts"]].agg(_differ).any(axis=1),
-        **{"at chance": at_chance(runs, CELL)},
+        versions=(groups[["versions/code", "versions/parts"]].nunique() > 1).any(axis=1),
     )
+    cells["at chance"] = at_chance(runs, CELL)
     return cells.sort_index().reset_index()
-
-
-def _differ(values: pd.Series) -> bool:
-    """Whether more than one value is known."""
-    return len({*values.dropna()} - {""}) > 1
 
 
 def at_chance(runs: pd.DataFrame, by: list[str]) -> pd.Series:
@@ -110,15 +108,14 @@ def ratio_text(ratio: float) -> str:
     return "found" if ratio == SEARCHED else f"{ratio:g}"
 
 
-def describe_job(job: Any) -> str:
-    """A row of `Gathered.failed` in words, with its error."""
-    method = f"{job.attribution} ({job.variant})" if job.variant else job.attribution
-    known = [name for name in (job.task, job.backbone, method) if name not in ("", "-")]
-    if pd.notna(job.ratio):
-        known.append(f"ratio {ratio_text(job.ratio)}")
-    if pd.notna(job.seed):
-        known.append(f"seed {job.seed}")
-    return f"{', '.join(known)}: {job.error}"
+def describe_failed(report: Gathered) -> list[str]:
+    """A line per failed job, with its error."""
+    texts = []
+    for job in report.failed.to_dict("records"):
+        names = [job["task"], job["backbone"], job["attribution"], job["variant"]]
+        names += [f"ratio {ratio_text(job['ratio'])}", f"seed {job['seed']}"]
+        texts.append(f"{', '.join(filter(None, names))}: {job['error']}")
+    return texts
 
 
 def backbone_notes(runs: pd.DataFrame) -> list[str]:
@@ -143,5 +140,5 @@ WARNINGS = {  # by the column of the cells that asks for it
 
 def warnings(report: Gathered) -> list[str]:
     """What a reader must know before the numbers."""
-    asked = [text for name, text in WARNINGS.items() if report.cells[name].any()]
-    return [*backbone_notes(report.runs), *asked]
+    marked = [text for name, text in WARNINGS.items() if report.cells[name].any()]
+    return backbone_notes(report.runs) + marked

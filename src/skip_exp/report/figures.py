@@ -4,6 +4,7 @@ import io
 import re
 from collections.abc import Iterable
 from html import escape
+from itertools import cycle
 from typing import Any, NamedTuple, cast
 
 import pandas as pd
@@ -14,19 +15,20 @@ from matplotlib.figure import Figure
 from skip_exp.report.cells import front
 from skip_exp.report.tables import SAMPLE
 
-WIDTH, HEIGHT = 340, 240  # points, which are the page's pixels
+WIDTH = 340  # points, which are the page's pixels
+HEIGHT = 240
 INK = {  # the page's colours for a light background, by their names in page.css
-    **{"c0": "#0067a8", "c1": "#c2410c", "c2": "#0a7d5a", "c3": "#a3449a", "c4": "#8a6100"},
-    **{"c5": "#475569", "control": "#8a919b", "muted": "#57606a", "fg": "#1b1f24"},
-    **{"line": "#d8dee4", "panel": "#f7f8fa"},
-}
+    "c0": "#0067a8", "c1": "#c2410c", "c2": "#0a7d5a", "c3": "#a3449a", "c4": "#8a6100",
+    "c5": "#475569", "control": "#8a919b", "muted": "#57606a", "fg": "#1b1f24",
+    "line": "#d8dee4", "panel": "#f7f8fa",
+}  # fmt: skip
 PLOT_SETTINGS: Any = {
-    **{"svg.fonttype": "none", "svg.hashsalt": "skip_exp", "font.size": 11},
-    **{"axes.edgecolor": INK["muted"], "axes.labelcolor": INK["fg"], "grid.color": INK["line"]},
-    **{"xtick.color": INK["muted"], "ytick.color": INK["muted"], "text.color": INK["muted"]},
-    **{"axes.spines.top": False, "axes.spines.right": False, "axes.spines.left": False},
-    **{"ytick.major.size": 0, "axes.axisbelow": True, "lines.markersize": 6.5},
-}
+    "svg.fonttype": "none", "svg.hashsalt": "skip_exp", "font.size": 11,
+    "axes.edgecolor": INK["muted"], "axes.labelcolor": INK["fg"], "grid.color": INK["line"],
+    "xtick.color": INK["muted"], "ytick.color": INK["muted"], "text.color": INK["muted"],
+    "axes.spines.top": False, "axes.spines.right": False, "axes.spines.left": False,
+    "ytick.major.size": 0, "axes.axisbelow": True, "lines.markersize": 6.5,
+}  # fmt: skip
 
 
 class Style(NamedTuple):
@@ -38,9 +40,9 @@ class Style(NamedTuple):
 
 
 STYLES = [
-    *(Style("c0", "o", "●"), Style("c1", "s", "■"), Style("c2", "D", "◆")),
-    *(Style("c3", "^", "▲"), Style("c4", "v", "▼"), Style("c5", "P", "✚")),
-]
+    Style("c0", "o", "●"), Style("c1", "s", "■"), Style("c2", "D", "◆"),
+    Style("c3", "^", "▲"), Style("c4", "v", "▼"), Style("c5", "P", "✚"),
+]  # fmt: skip
 CONTROL = Style("control", "x", "✕")
 MAJORITY = "majority class"  # named in the legend alone: in the drawing it would cover a curve
 Drawings = tuple[list[tuple[str, str]], dict[str, Style]]  # titles with their SVG; the legend
@@ -48,19 +50,22 @@ Drawings = tuple[list[tuple[str, str]], dict[str, Style]]  # titles with their S
 
 def styles(names: Iterable[str]) -> dict[str, Style]:
     """Styles in order of appearance; the random control is always the muted one."""
-    others = [name for name in dict.fromkeys(names) if not name.startswith("random")]
-    chosen = {name: STYLES[index % len(STYLES)] for index, name in enumerate(others)}
-    return chosen | {name: CONTROL for name in names if name.startswith("random")}
+    distinct = list(dict.fromkeys(names))
+    methods = [name for name in distinct if not name.startswith("random")]
+    chosen = dict(zip(methods, cycle(STYLES), strict=False))
+    for name in distinct:
+        chosen.setdefault(name, CONTROL)
+    return chosen
 
 
 @rc_context(PLOT_SETTINGS)
 def tradeoff(cells: pd.DataFrame) -> Drawings:
     """Final metric against measured speed-up: a figure per task, a Pareto front per backbone."""
-    shown = cells.dropna(subset=["latency/speedup mean"])
-    legend, drawings = styles(shown["backbone"]), []
+    # Dense alone shows no trade-off.
+    shown = cells.dropna(subset=["latency/speedup mean", "metric/final mean"])
+    legend = styles(shown["backbone"])
+    drawings = []
     for (_, task), part in shown.groupby(["sample", "task"]):
-        if part["metric/final mean"].isna().all():
-            continue  # dense alone shows no trade-off
         axes = _axes("speed-up, times dense", part)
         for backbone, group in part.groupby("backbone"):
             dense = _points(group.head(1), "dense", 1.0)
@@ -76,15 +81,17 @@ def pruning(cells: pd.DataFrame) -> Drawings:
     """Metric against the fraction pruned, per task and backbone: pruned and final."""
     variant = (" (" + cells["variant"] + ")").where(cells["variant"] != "", "")
     cells = cells.assign(method=cells["attribution"] + variant)
-    legend, drawings, line = styles(cells["method"]), [], dict[str, Style]()
+    legend = styles(cells["method"])
+    drawings = []
     shown = cells.dropna(subset=["metric/pruned mean", "metric/final mean"], how="all")
     shown = shown.dropna(subset=["params/block_pruned mean"])
     for (_, task, backbone), part in shown.groupby(["sample", "task", "backbone"]):
         axes = _axes("block parameters pruned, %", part)
         axes.set_xlim(0, 100)
-        if pd.notna(majority := part["majority"].iloc[0]):
+        majority = part["majority"].iloc[0]
+        if pd.notna(majority):
             axes.axhline(100 * majority, color=INK["muted"], linestyle=":", lw=1, clip_on=False)
-            line = {MAJORITY: Style("muted", "", "⋯")}
+            legend[MAJORITY] = Style("muted", "", "⋯")
         for name, group in part.groupby("method", sort=False):
             dense = _points(group.head(1), "dense", 0.0)
             for phase in ("pruned", "final"):
@@ -92,11 +99,12 @@ def pruning(cells: pd.DataFrame) -> Drawings:
                 path = pd.concat([dense, points.sort_values("x")])
                 add(axes, legend[str(name)], points, path, is_hollow=phase == "pruned")
         drawings.append(_svg(axes, f"{task} · {backbone}", part))
-    return drawings, legend | line
+    return drawings, legend
 
 
 def _points(cells: pd.DataFrame, phase: str, x: Any) -> pd.DataFrame:
-    y, std = (100 * cells[f"metric/{phase} {kind}"] for kind in ("mean", "std"))
+    y = 100 * cells[f"metric/{phase} mean"]
+    std = 100 * cells[f"metric/{phase} std"]
     return pd.DataFrame({"x": x, "y": y, "std": std}).dropna(subset=["x", "y"])
 
 
@@ -118,9 +126,15 @@ def add(
     if points.empty:
         return
     colour = INK[style.colour]
-    inside, line, width = (INK["panel"], "--", 1.3) if is_hollow else (colour, "-", 1.8)
     if len(path) > 1:
-        axes.plot(path["x"], path["y"], line, color=colour, clip_on=False, linewidth=width)
+        axes.plot(
+            path["x"],
+            path["y"],
+            "--" if is_hollow else "-",
+            color=colour,
+            clip_on=False,
+            linewidth=1.3 if is_hollow else 1.8,
+        )
     axes.errorbar(
         points["x"],
         points["y"],
@@ -129,7 +143,7 @@ def add(
         color=colour,
         clip_on=False,
         elinewidth=1.2,
-        markerfacecolor=inside,
+        markerfacecolor=INK["panel"] if is_hollow else colour,
         markeredgewidth=1.5,
     )
 

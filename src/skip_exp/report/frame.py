@@ -1,6 +1,6 @@
 """Results as one pandas frame, a row per result: every table and figure here is a view of it."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +54,7 @@ NUMBERS = [  # NaN where a result lacks the field
     "majority",  # of the main metric: score of always answering the majority class
 ]
 # searched: the job searched for its ratio; contended: its timing was disturbed.
-BOOLEANS = ("sample", "searched", "contended")
+BOOLEANS = ["sample", "searched", "contended"]
 
 PRECISION = "trainer.precision"  # of a result the one that its trainers used, `auto` resolved
 ROWS = "data.hash"  # no key: the rows that a result's job read, wherever they were
@@ -75,45 +75,44 @@ NOT_COMPARED = {
     "backbone.family",
 }
 NOT_COMPARED_GROUPS = ("logger.", "cache.", "sweep.", "task.hub.", "task.files.")
-# Where one of these is set, each job searched for its ratio.
-GOALS = [f"{PREFIX}prune.within"]
+GOAL = f"{PREFIX}prune.within"  # where it is set, a job searched for its ratio
 # Named wherever they are set, even where the other results lack the key.
-NAMED = [*GOALS, f"{PREFIX}prune.layers", f"{PREFIX}data.train_rows"]
+NAMED = [GOAL, f"{PREFIX}prune.layers", f"{PREFIX}data.train_rows"]
 
 
-def load(paths: Iterable[Path | str]) -> pd.DataFrame:
+def load(paths: Sequence[Path | str]) -> pd.DataFrame:
     """The results of folders and of files ``result.json``, in order of `order_runs`.
 
     Raises:
         SkipError: a path or every result is missing.
     """
-    files = list(paths)
-    if gone := [file for file in files if not Path(file).exists()]:
-        raise SkipError(f"{gone[0]}: no such file or folder")
-    found = results.load(files)
-    if not found:
-        raise SkipError(f"no {results.FILE} below {', '.join(map(str, files))}: run a job first")
-    return order_runs(rows(found))
+    for path in paths:
+        if not Path(path).exists():
+            raise SkipError(f"{path}: no such file or folder")
+    stored = results.load(paths)
+    if not stored:
+        raise SkipError(f"no {results.FILE} below {', '.join(map(str, paths))}: run a job first")
+    return order_runs(rows(stored))
 
 
 def rows(stored: Iterable[Result]) -> pd.DataFrame:
     """One row per result, in the order given: TEXT, NUMBERS, BOOLEANS and ``config/*``."""
     frame = pd.DataFrame([_row(result) for result in stored])
     settings = [name for name in frame if str(name).startswith(PREFIX)]
-    frame = frame.reindex(columns=[*TEXT, *NUMBERS, *BOOLEANS, *settings])
-    texts, numbers = [*TEXT, *settings], list(NUMBERS)
+    frame = frame.reindex(columns=TEXT + NUMBERS + BOOLEANS + settings)
+    texts = TEXT + settings
     frame[texts] = frame[texts].astype(object).where(frame[texts].notna(), "")
     # Not a number: missing, or a ratio that is not found yet.
-    frame[numbers] = frame[numbers].apply(pd.to_numeric, errors="coerce").astype(float)
-    frame = frame.astype({**dict.fromkeys(BOOLEANS, bool), "seed": "Int64"})
+    frame[NUMBERS] = frame[NUMBERS].apply(pd.to_numeric, errors="coerce").astype(float)
+    frame = frame.astype(dict.fromkeys(BOOLEANS, bool) | {"seed": "Int64"})
     # A copy is in one piece: pandas warns of columns that are added to many pieces.
     return frame.assign(ratio=frame["ratio"].round(DIGITS)).copy()
 
 
 def order_runs(frame: pd.DataFrame) -> pd.DataFrame:
     """Repeated runs with the one that counts, the latest, last; a column ``variant``, see there."""
-    by = {"finished": True, "contended": False, "path": True}
-    frame = frame.sort_values(list(by), ascending=list(by.values()), ignore_index=True)
+    keys = ["finished", "contended", "path"]
+    frame = frame.sort_values(keys, ascending=[True, False, True], ignore_index=True)
     return frame.assign(variant=variants(frame))
 
 
@@ -121,24 +120,21 @@ def _row(result: Result) -> dict[str, Any]:
     flat = results.flatten(result)
     metric = flat.get("metric/name")
     settings = comparable(result.config)
-    if result.precision:
-        settings[PRECISION] = result.precision
-    if result.data_hash:
-        settings[ROWS] = result.data_hash[:8]
+    settings[PRECISION] = result.precision or ""
+    settings[ROWS] = (result.data_hash or "")[:8]
     if result.status == "done":
         settings[START] = result.start or "none"
     columns = {PREFIX + key: value for key, value in settings.items()}
-    return {
-        **{name: flat.get(name) for name in (*TEXT, *NUMBERS)},
+    described = {
         "path": result.path,
         "metric": metric,
         "data": "sample" if result.data_is_sample else (result.data_source or "").split(":")[0],
         "majority": 0.0 if metric == "matthews" else flat.get(f"majority/{metric}"),
         "sample": result.data_is_sample,
-        "searched": any(columns.get(goal, "None") != "None" for goal in GOALS),
+        "searched": columns.get(GOAL, "None") != "None",
         "contended": bool(result.latency.contended),
-        **columns,
     }
+    return {name: flat.get(name) for name in TEXT + NUMBERS} | described | columns
 
 
 def comparable(config: Mapping[str, Any]) -> dict[str, str]:
@@ -148,8 +144,6 @@ def comparable(config: Mapping[str, Any]) -> dict[str, str]:
         if key not in NOT_COMPARED and not key.startswith(NOT_COMPARED_GROUPS):
             text = "+".join(map(str, value)) if isinstance(value, list) else str(value)
             flat[key] = text or "(empty)"  # "" says that there is no such key
-    if flat.get(PRECISION) == "auto":  # each machine resolves it for itself
-        del flat[PRECISION]
     return flat
 
 
@@ -159,7 +153,6 @@ def variants(frame: pd.DataFrame) -> list[str]:
     The goal of a search for the ratio, a limit on layers and one on train rows are always named.
     """
     config = frame[[name for name in frame if str(name).startswith(PREFIX)]]
-    config = config.loc[:, [name in NAMED or config[name].nunique() > 1 for name in config]]
     config = config.where(config != "")
     if config.empty:
         return [""] * len(frame)
@@ -174,6 +167,9 @@ def name_values(columns: pd.DataFrame) -> list[str]:
     """Per row ``tune.lr=0.1, tune.epochs=3``, without what is empty."""
     texts = []
     for row in columns.to_dict("records"):
-        known = [f"{str(n).removeprefix(PREFIX)}={value}" for n, value in row.items() if value]
-        texts.append(", ".join(known))
+        settings = []
+        for name, value in row.items():
+            if value:
+                settings.append(f"{str(name).removeprefix(PREFIX)}={value}")
+        texts.append(", ".join(settings))
     return texts

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from skip_exp.report import tables
-from skip_exp.report.cells import backbone_notes, gather, ratio_text
+from skip_exp.report.cells import backbone_notes, gather, join_values
 from skip_exp.report.tables import SAMPLE, percent, spread
 
 REHEARSAL = "Rehearsal on embedded data: not the tasks of the paper's table"
@@ -23,9 +23,11 @@ SCORE_COLUMNS = (
     ' and of all. On BERT-base ratio 0.67 is the row of "52 % of all parameters". at chance: dense'
     " is not above the majority class by two standard errors. stand-in: rows of another data set."
 )
+TIMING = "batch {:g}, {:g} tokens, {}, {}, {:g} threads"  # the values of TIMED
 TIMED = [f"latency/{name}" for name in ("batch", "seq_len", "dtype", "device", "threads")]
 JOB = ["task", "backbone", "ratio", "seed"]
-PLACE = ["backbone", "variant"]
+SETTING = ["backbone", "variant"]
+LINE = ["backbone", "variant", "ratio"]
 
 
 @dataclass(frozen=True)
@@ -58,9 +60,9 @@ class Plan:
         points = product(self.tasks, self.backbones, self.ratios, self.seeds)
         return pd.DataFrame(points, columns=JOB).astype({"ratio": float, "seed": "Int64"})
 
-    def answers(self, found: pd.DataFrame) -> pd.DataFrame:
+    def answers(self, results: pd.DataFrame) -> pd.DataFrame:
         """The results, done or failed, of its jobs."""
-        return found.merge(self.jobs, on=JOB)
+        return results.merge(self.jobs, on=JOB)
 
     def count_done(self, answers: pd.DataFrame) -> int:
         """How many of its jobs have a finished result."""
@@ -74,39 +76,38 @@ def rows(planned: Plan, answers: pd.DataFrame) -> pd.DataFrame:
     """
     report = gather(answers)
     final = report.cells.rename(columns=lambda name: name.removeprefix("metric/final "))
-    places = pd.DataFrame({"backbone": planned.backbones})
-    places = places.merge(final[PLACE].drop_duplicates(), how="left").fillna({"variant": ""})
-    keys = [
-        (*place, ratio)
-        for place, ratio in product(places.to_numpy().tolist(), ["dense", *planned.ratios])
-    ]
-    wanted = pd.MultiIndex.from_tuples(keys, names=[*PLACE, "ratio"])
+    # The lines of the plan, whether they have results or not.
+    lines = pd.DataFrame({"backbone": planned.backbones})
+    lines = lines.merge(final[SETTING].drop_duplicates(), how="left").fillna({"variant": ""})
+    lines = lines.merge(pd.DataFrame({"ratio": ["dense", *planned.ratios]}), how="cross")
+    wanted = pd.MultiIndex.from_frame(lines)
     text = pd.DataFrame(index=wanted)
     for name in ("block", "all"):
-        removed = report.runs.groupby([*PLACE, "ratio"])[f"params/{name}_pruned"].mean()
+        removed = report.runs.groupby(LINE)[f"params/{name}_pruned"].mean()
         text[f"{name} %"] = removed.reindex(wanted).map(percent)
-    speeds = {key: _show_speed(group) for key, group in final.groupby([*PLACE, "ratio"])}
-    text["speed-up"] = [speeds.get(key, "-") for key in keys]
+    speeds = final.groupby(LINE)["latency/speedup mean"].agg(["mean", "min", "max", "count"])
+    text["speed-up"] = speeds.reindex(wanted).apply(_show_speed, axis=1)
     text.loc[wanted.get_level_values("ratio") == "dense", :] = ["0.0", "0.0", "1.00x"]
 
-    every = pd.concat([_dense(report.runs, final), final], ignore_index=True)
-    every["text"] = [_score(cell, len(planned.seeds)) for cell in every.to_dict("records")]
-    scores = every.pivot_table("text", [*PLACE, "ratio"], "task", aggfunc="first")
+    # A column for each task, named with its metric.
+    cells = pd.concat([_dense(report.runs, final), final], ignore_index=True)
+    cells["text"] = [_score(cell, len(planned.seeds)) for cell in cells.to_dict("records")]
+    scores = cells.pivot_table("text", LINE, "task", aggfunc="first")
     scores = scores.reindex(index=wanted, columns=planned.tasks).fillna("missing")
-    metrics = final[final["metric"] != ""].groupby("task")["metric"].first()
-    heads = {task: f"{task} ({metric})" for task, metric in metrics.items()}
-    text = text.join(scores.rename(columns=heads)).reset_index()
-    ratios = ["dense" if ratio == "dense" else ratio_text(ratio) for *_, ratio in keys]
-    return tables.shorten(text.assign(ratio=ratios))
+    metrics = final.groupby("task")["metric"].first()
+    scores = scores.rename(columns=metrics.index + " (" + metrics + ")")
+    text = text.join(scores).reset_index()
+    text["ratio"] = text["ratio"].map("{}".format)
+    return tables.shorten(text)
 
 
 def _dense(runs: pd.DataFrame, final: pd.DataFrame) -> pd.DataFrame:
     """The dense scores as cells. They are the same for every ratio of a seed: they count once."""
-    at = [*PLACE, "task", "sample"]
-    once = runs.sort_values("ratio", kind="stable").drop_duplicates([*at, "seed"], keep="last")
-    dense = once.groupby(at)["metric/dense"].agg(["mean", "std", "count"])
+    keys = ["backbone", "variant", "task", "sample"]
+    once = runs.sort_values("ratio", kind="stable").drop_duplicates([*keys, "seed"], keep="last")
+    dense = once.groupby(keys)["metric/dense"].agg(["mean", "std", "count"])
     dense = dense.rename(columns={"count": "n"})
-    dense["at chance"] = final.groupby(at)["at chance"].any()
+    dense["at chance"] = final.groupby(keys)["at chance"].any()
     return dense.reset_index().assign(ratio="dense")
 
 
@@ -122,41 +123,36 @@ def _score(cell: dict[str, Any], seeds: int) -> str:
     return f"{score} ({', '.join(marks)})" if marks else score
 
 
-def _show_speed(cells: pd.DataFrame) -> str:
+def _show_speed(speeds: pd.Series) -> str:
     """Mean over tasks, and their range: each task keeps other neurons."""
-    means = cells["latency/speedup mean"].dropna()
-    if means.empty:
+    if not speeds["count"] > 0:
         return "-"
-    text = f"{means.mean():.2f}x"
-    return text if len(means) == 1 else f"{text} ({means.min():.2f} to {means.max():.2f})"
+    text = f"{speeds['mean']:.2f}x"
+    return text if speeds["count"] == 1 else f"{text} ({speeds['min']:.2f} to {speeds['max']:.2f})"
 
 
 def caption(planned: Plan, answers: pd.DataFrame) -> str:
     """What the reader must know."""
-    done, count = answers[answers["status"] == "done"], len(planned.jobs)
+    done = answers[answers["status"] == "done"]
+    count = len(planned.jobs)
     left = count - planned.count_done(answers)
-    timed = answers.dropna(subset="latency/speedup")[TIMED].drop_duplicates()
-    settings = [
-        f"batch {batch:g}, {length:g} tokens, {dtype}, {device}, {threads:g} threads"
-        for batch, length, dtype, device, threads in timed.to_numpy()
-    ]
     texts = [f"{planned.title}."]
     if not planned.is_rehearsal:
         texts.append(ORIGIN)
     texts += [f"{planned.about}.", SCORE_COLUMNS.format(seeds=len(planned.seeds))]
-    if settings:
-        places = "; ".join(sorted(settings))
+    timed = answers.dropna(subset="latency/speedup")[TIMED].drop_duplicates()
+    if len(timed):
+        settings = "; ".join(sorted(timed.apply(lambda row: TIMING.format(*row), axis=1)))
         texts.append(
-            f"Speed-up: final against dense, mean over tasks (range); measured at {places}."
+            f"Speed-up: final against dense, mean over tasks (range); measured at {settings}."
         )
     texts += backbone_notes(answers)
     if len(done):
         commits = done["git_commit"].str.replace(r"^(\w{12})\w*", r"\1", regex=True)  # keeps -dirty
-        origins = [
-            ", ".join(sorted(set(column.replace("", "unknown"))))
-            for column in (done["data"], done["versions/torch"], commits)
-        ]
-        texts.append("Data: {}; torch {}; commit {}.".format(*origins))
+        texts.append(
+            f"Data: {join_values(done['data'])}; torch {join_values(done['versions/torch'])}; "
+            f"commit {join_values(commits) or 'unknown'}."
+        )
     if done["versions/code"].nunique() > 1:
         texts.append("MIXED: the results come from several versions of the code.")
     if left:

@@ -19,7 +19,7 @@ from skip_exp.utils.console import open_screen
 
 REMARKS = ("variant", "notes", "note")  # they wrap, and go where no row has any
 NAMES = ("task", "backbone", "keep by", "attribution", "seed", "data")
-TEXT_COLUMNS = {*REMARKS, *NAMES, "metric", "at", "model"}  # to the left; the others are numbers
+TEXT_COLUMNS = REMARKS + NAMES + ("metric", "model")  # to the left; the others are numbers
 LESS = ("cut %", "pruned", "dense")  # in this order left out where a terminal is too narrow
 REMARK_WIDTH = 17  # of a remark and a space, at least, in a terminal
 SAMPLE = "stand-in"  # rows of another data set in place of the task's own
@@ -32,14 +32,12 @@ CAPTION = (
 )
 # What Markdown and LaTeX would take for markup.
 MARKDOWN_MARKS = str.maketrans(
-    {**{mark: "\\" + mark for mark in "\\|*_`[]"}, "<": "&lt;", ">": "&gt;", "&": "&amp;"}
+    {mark: "\\" + mark for mark in "\\|*_`[]"} | {"<": "&lt;", ">": "&gt;", "&": "&amp;"}
 )
 LATEX_MARKS = str.maketrans(
-    {
-        **{mark: "\\" + mark for mark in "&%$#_{}"},
-        **{"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"},
-        **{"±": r"$\pm$", "<": r"$<$", ">": r"$>$"},
-    }
+    {mark: "\\" + mark for mark in "&%$#_{}"}
+    | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+    | {"±": r"$\pm$", "<": r"$<$", ">": r"$>$"}
 )
 
 
@@ -69,48 +67,48 @@ def lines(cells: pd.DataFrame) -> pd.DataFrame:
     """The cells of a report as text, without empty columns."""
     rows = cells.rename(columns=lambda name: name.removesuffix(" mean"))
     finals = pd.Series(map(spread, rows["metric/final"], rows["metric/final std"]), rows.index)
-    metrics = {*rows["metric"]} - {""}
+    metrics = rows["metric"].unique()
     return _lines(
         rows,
         {"task": rows["task"], "backbone": rows["backbone"], "keep by": rows["attribution"]},
-        {metrics.pop() if len(metrics) == 1 else "final": finals},
+        {metrics[0] if len(metrics) == 1 else "final": finals},
         {"n": rows["n"], "notes": notes(cells)},
     )
 
 
 def _lines(
     rows: pd.DataFrame,
-    names: Mapping[str, Iterable[Any]],
-    finals: Mapping[str, Iterable[str]],
-    remarks: Mapping[str, Iterable[Any]],
+    names: dict[str, Iterable[Any]],
+    finals: dict[str, Iterable[str]],
+    remarks: dict[str, Iterable[Any]],
 ) -> pd.DataFrame:
     """A line of text per row: one cell over seeds, or one job, which has no deviations."""
-    names_std = [f"{name} std" for name in ("metric/dense", "metric/pruned", "latency/speedup")]
-    std = rows.reindex(columns=names_std)
-    dense_std, pruned_std, speed_std = (std[name] for name in std)
-    columns = {
-        **names,
+    measures = ("metric/dense", "metric/pruned", "latency/speedup")
+    std = rows.reindex(columns=[f"{name} std" for name in measures])
+    before = {
         "variant": rows["variant"],
         "metric": rows["metric"],
         "ratio": rows["ratio"].map(ratio_text),
-        "dense": map(spread, rows["metric/dense"], dense_std),
-        "pruned": map(spread, rows["metric/pruned"], pruned_std),
-        **{name: texts for name, texts in finals.items() if name},
-        "cut %": rows["params/block_pruned"].map(percent),
-        "speed-up": map(show_speed, rows["latency/speedup"], speed_std),
-        "data": rows["data"].mask(rows["sample"], SAMPLE),
-        **remarks,
+        "dense": map(spread, rows["metric/dense"], std["metric/dense std"]),
+        "pruned": map(spread, rows["metric/pruned"], std["metric/pruned std"]),
     }
+    after = {
+        "cut %": rows["params/block_pruned"].map(percent),
+        "speed-up": map(show_speed, rows["latency/speedup"], std["latency/speedup std"]),
+        "data": rows["data"].mask(rows["sample"], SAMPLE),
+    }
+    columns = names | before | finals | after | remarks
     text = pd.DataFrame({name: list(map(str, values)) for name, values in columns.items()})
     text = shorten(text)
-    others = text.columns.difference(list(REMARKS))
-    return text.assign(**text[others].replace({"": "-", "nan": "-", "<NA>": "-"}))
+    others = text.columns.difference(REMARKS)
+    text[others] = text[others].replace({"": "-", "nan": "-", "<NA>": "-"})
+    return text
 
 
 def shorten(text: pd.DataFrame) -> pd.DataFrame:
     """The table without remarks that no row has, and without the metric where there is one."""
     unused = [name for name in REMARKS if name in text and not any(text[name])]
-    if "metric" in text and len({*text["metric"]} - {""}) < 2:
+    if "metric" in text and text.loc[text["metric"] != "", "metric"].nunique() < 2:
         unused.append("metric")
     return text.drop(columns=unused)
 
@@ -127,7 +125,7 @@ def notes(cells: pd.DataFrame) -> list[str]:
             f"{cell['duplicates']:,} duplicates": cell["duplicates"],
             "contended": cell["contended"],
         }
-        texts.append(", ".join(text for text, is_so in marks.items() if is_so))
+        texts.append(", ".join(text for text, is_true in marks.items() if is_true))
     return texts
 
 
@@ -137,17 +135,17 @@ def to_csv(cells: pd.DataFrame) -> str:
     return str(table.to_csv(index=False))
 
 
-def show_jobs(found: Sequence[Result]) -> None:
+def show_jobs(results: Sequence[Result]) -> None:
     """Print the table that ends a command: a row per job, in the order given."""
-    jobs = frame.rows(found)
+    jobs = frame.rows(results)
     jobs["variant"] = frame.variants(jobs)
     note = ("failed: " + jobs["error"]).where(jobs["status"] != "done", job_notes(jobs))
-    names = ["task", "backbone", "attribution", "seed"]
-    text = _lines(jobs, {name: jobs[name] for name in names}, _finals(found), {"note": note})
+    names = jobs[["task", "backbone", "attribution", "seed"]]
+    text = _lines(jobs, dict(names.items()), _finals(results), {"note": note})
     show(text, "1 job" if len(text) == 1 else f"{len(text)} jobs")
 
 
-def show(text: pd.DataFrame, what: str, caption: str = "") -> None:
+def show(text: pd.DataFrame, count: str, caption: str = "") -> None:
     """Print a table: what all rows share is in its title, and names stay whole.
 
     What a terminal has no room for is left out, in the order of LESS.
@@ -159,19 +157,23 @@ def show(text: pd.DataFrame, what: str, caption: str = "") -> None:
         settings = _find_shared(text["variant"])
         values += settings
         text = shorten(text.assign(variant=_leave_out(text["variant"], settings)))
-    title = f"{what} in percent: {', '.join(values)}"
-    screen, remarks = open_screen(), [name for name in REMARKS if name in text]
+    title = f"{count} in percent: {', '.join(values)}"
+    screen = open_screen()
+    remarks = text.columns.intersection(REMARKS)
     room = screen.width - REMARK_WIDTH * len(remarks)
-    for name in [name for name in LESS if name in text]:
+    for name in LESS:
         if Console(width=1000).measure(console(text.drop(columns=remarks))).maximum > room:
-            text = text.drop(columns=name)
+            text = text.drop(columns=name, errors="ignore")
     screen.print(console(text, title, caption))
 
 
 def _find_shared(variants: pd.Series) -> list[str]:
     """The settings that every row has: of ``a=1, b=1`` and ``a=1, b=2`` ``a=1``."""
-    first, *others = [variant.split(", ") for variant in variants]
-    return [text for text in first if text and all(text in settings for settings in others)]
+    shared = variants.iloc[0].split(", ")
+    for variant in variants:
+        settings = variant.split(", ")
+        shared = [text for text in shared if text in settings]
+    return list(filter(None, shared))
 
 
 def _leave_out(variants: pd.Series, shared: list[str]) -> list[str]:
@@ -183,15 +185,16 @@ def _leave_out(variants: pd.Series, shared: list[str]) -> list[str]:
     return texts
 
 
-def _finals(found: Sequence[Result]) -> pd.DataFrame:
+def _finals(results: Sequence[Result]) -> dict[Any, Iterable[str]]:
     """A column for each metric of the tasks: the final model's scores."""
     rows = []
-    for result in found:
-        scores = {n: each.get("final") for n, each in result.metrics.items() if n != "extra"}
+    for result in results:
+        finals = {name: scores.get("final") for name, scores in result.metrics.items()}
+        finals.pop("extra", None)
         if result.metric.name:
-            scores[result.metric.name] = result.metric.final
-        rows.append(scores)
-    return pd.DataFrame(rows).map(percent)
+            finals[result.metric.name] = result.metric.final
+        rows.append(finals)
+    return dict(pd.DataFrame(rows).map(percent).items())
 
 
 def job_notes(jobs: pd.DataFrame) -> list[str]:
@@ -223,12 +226,8 @@ def console(text: pd.DataFrame, title: str = "", caption: str = "") -> Group:
         table.add_column(name, justify=justify, no_wrap=name not in REMARKS, overflow="fold")
     for _, row in text.iterrows():
         table.add_row(*map(escape, row), style="yellow" if row.get("data") == SAMPLE else None)
-    parts: list[Table | Text] = [table]
-    if title:
-        parts.insert(0, Text(title, "table.title"))
-    if caption:
-        parts.append(Text(caption, "table.caption"))
-    return Group(*parts)
+    parts: list[Table | Text] = [Text(title, "table.title"), table, Text(caption, "table.caption")]
+    return Group(*(part for part in parts if part))
 
 
 def markdown(text: pd.DataFrame) -> str:
@@ -236,8 +235,8 @@ def markdown(text: pd.DataFrame) -> str:
     if text.empty:
         return "No results."
     align = ["---" if name in TEXT_COLUMNS else "---:" for name in text]
-    head = map(escape_markdown, text)
-    return pipe_rows([head, align, *text.map(escape_markdown).to_numpy()])
+    body = text.map(escape_markdown).to_numpy()
+    return pipe_rows([map(escape_markdown, text), align, *body])
 
 
 def pipe_rows(rows: Iterable[Iterable[str]]) -> str:

@@ -14,7 +14,6 @@ from hydra.core.config_loader import ConfigLoader
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
 from hydra.core.plugins import Plugins
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, flag_override
@@ -27,7 +26,6 @@ from skip_exp.errors import SkipError
 from skip_exp.sweep import finish
 
 BASIC = ("BasicSweeper", "BasicLauncher")  # Hydra's own: all combinations, one after the other
-_EXTRAS = ("joblib", "submitit", "ray")  # launchers among pyproject.toml's optional dependencies
 
 
 class Started(Callback):
@@ -56,7 +54,12 @@ class Started(Callback):
             SystemExit: the command is refused.
         """
         with _refusing():
-            _check_launcher(config.hydra)
+            launcher = config.hydra.launcher._target_
+            if launcher not in Plugins.instance().class_name_to_class:
+                raise SkipError(
+                    f"hydra/launcher: {launcher}: its package is not installed: "
+                    "pip install 'skip_exp[joblib]', 'skip_exp[submitit]' or 'skip_exp[ray]'"
+                )
             for number, overrides in enumerate(list_jobs(config.hydra)):
                 composed = _loader().load_sweep_config(config, overrides)
                 check_composed(composed, number)
@@ -104,10 +107,10 @@ def check_composed(composed: DictConfig, number: int = 0) -> None:
     )
 
 
-def parse_overrides(hydra: Any) -> dict[str, Override]:
-    """The overrides of a sweep, by key: those of its files, and those of the command.
+def list_jobs(hydra: Any) -> list[list[str]]:
+    """The overrides of every job of a sweep.
 
-    The last override of a key wins: a value of the command line replaces that of a sweep file.
+    Of a search, whose sweeper chooses values on the way, only those at two ends of its space.
 
     Args:
         hydra: the node ``hydra`` of the sweep's configuration.
@@ -117,18 +120,8 @@ def parse_overrides(hydra: Any) -> dict[str, Override]:
     texts += hydra.overrides.task
     outer = GlobalHydra.instance()  # without it, glob(*) cannot be read
     parser = OverridesParser.create(outer.config_loader() if outer.is_initialized() else None)
-    return {override.get_key_element(): override for override in parser.parse_overrides(texts)}
-
-
-def list_jobs(hydra: Any) -> list[list[str]]:
-    """The overrides of every job of a sweep.
-
-    Of a search, whose sweeper chooses values on the way, only those at two ends of its space.
-
-    Args:
-        hydra: the node ``hydra`` of the sweep's configuration.
-    """
-    parsed = parse_overrides(hydra)
+    # The last override of a key counts: the command line replaces a value of a sweep file.
+    parsed = {override.get_key_element(): override for override in parser.parse_overrides(texts)}
     if hydra.sweeper._target_.endswith(BASIC):
         sweeper: Any = Plugins.instance().class_name_to_class[hydra.sweeper._target_]
         jobs: list[list[str]] = sweeper.split_arguments(list(parsed.values()), None)[0]
@@ -169,16 +162,6 @@ def _as_current(config: DictConfig) -> Iterator[None]:
         yield
     finally:
         HydraConfig.instance().cfg = before
-
-
-def _check_launcher(hydra: DictConfig) -> None:
-    """Raise SkipError if the launcher's package is not installed."""
-    launcher = hydra.launcher._target_
-    if launcher in Plugins.instance().class_name_to_class:
-        return
-    for extra in _EXTRAS:
-        if f"hydra_{extra}_" in launcher:
-            raise SkipError(f"hydra/launcher: needs the package: pip install 'skip_exp[{extra}]'")
 
 
 def _loader() -> ConfigLoader:

@@ -68,7 +68,7 @@ def started_folder() -> Path | None:
 def finish() -> bool:
     """Show the results of this command's jobs; return whether all of them are done."""
     folder = _state.folder
-    if folder is None or not folder.is_dir():
+    if folder is None:
         return not _state.failed
     written = sorted(results.load(sorted(list_new(folder, results.FILE))), key=_number)
     done = [result for result in written if result.status == "done"]

@@ -164,19 +164,6 @@ def choose(candidates: Sequence[Candidate], bound: float) -> Candidate:
     return max(near, key=lambda candidate: (candidate.select, candidate.speed))
 
 
-def pick_shown(candidates: Sequence[Candidate], chosen: Candidate) -> list[Candidate]:
-    """What the table has, the fastest last: the chosen one, and every cut in its fastest form.
-
-    The uncut model also stands there as it was trained.
-    """
-    shown = find_references(candidates)
-    shown.append(chosen)
-    ranked = sorted(candidates, key=lambda candidate: candidate.speed)
-    fastest = {candidate.cut: candidate for candidate in ranked}
-    shown += fastest.values()
-    return [candidate for candidate in ranked if candidate in shown]
-
-
 def find_references(candidates: Sequence[Candidate]) -> list[Candidate]:
     """The uncut model in fp32 and, if that is another one, in its fastest form."""
     uncut = [candidate for candidate in candidates if candidate.cut.ratio == 0]

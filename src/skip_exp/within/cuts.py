@@ -6,7 +6,6 @@ from pathlib import Path
 
 from skip_exp.config.groups import PruneConfig, name_goal
 from skip_exp.config.schema import Config
-from skip_exp.config.together import check_job
 from skip_exp.models.surgery import shape_of
 from skip_exp.phases.job import Job
 from skip_exp.pruning import allocate
@@ -25,22 +24,15 @@ def name_cut(cut: Cut) -> str:
 
 
 def of_cut(cfg: Config, cut: Cut) -> Config:
-    """The configuration of a job that cuts so much; uncut, nothing is tuned again.
-
-    Raises:
-        ConfigError: values that exclude each other.
-    """
-    retune = replace(cfg.retune, enabled=cfg.retune.enabled and cut.ratio > 0)
-    job = replace(
+    """The configuration of a job that cuts so much; uncut, nothing is tuned again."""
+    return replace(
         cfg,
         # One key for all, whatever is fastest.
         prune=replace(cfg.prune, ratio=cut.ratio, layers=cut.layers, within=None, fastest="one"),
-        retune=retune,
+        retune=replace(cfg.retune, enabled=cfg.retune.enabled and cut.ratio > 0),
         benchmark=replace(cfg.benchmark, enabled=False),
         output_dir=str(Path(cfg.output_dir) / JOBS / name_cut(cut)),
     )
-    check_job(job)
-    return job
 
 
 def list_cuts(uncut: Job, prune: PruneConfig) -> list[Cut]:

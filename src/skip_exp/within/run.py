@@ -3,7 +3,6 @@
 import logging
 import os
 import shutil
-import time
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -14,9 +13,9 @@ import pandas as pd
 
 from skip_exp import results
 from skip_exp.cache.version import code_of, digest
+from skip_exp.config.checks import require
 from skip_exp.config.schema import Config
 from skip_exp.data.rows import SELECT
-from skip_exp.errors import ConfigError
 from skip_exp.forms.registry import FILES, FORMS, list_available
 from skip_exp.outcomes.scores import Labels
 from skip_exp.phases.prepare import prepare
@@ -24,17 +23,10 @@ from skip_exp.pipeline import write_config
 from skip_exp.results import PREDICTIONS, Calibration, Choice, Latency, MainScores, Result, Scores
 from skip_exp.skill.classifier import Classifier
 from skip_exp.skill.record import read_about
-from skip_exp.utils import console, timing
+from skip_exp.utils import timing
 from skip_exp.within import show
 from skip_exp.within.baselines import describe_baselines, fit_baselines
-from skip_exp.within.choose import (
-    Cut,
-    Split,
-    choose,
-    judge,
-    limit_share,
-    pick_shown,
-)
+from skip_exp.within.choose import Cut, Split, choose, judge, limit_share
 from skip_exp.within.cuts import JOBS, list_cuts, name_cut, of_cut
 from skip_exp.within.measure import SavedModel, on_threads, predict, save_all, time_beside
 
@@ -61,18 +53,15 @@ def find(cfg: Config, run_job: Callable[[Config], Result]) -> Classifier:
     # Many models in one process: else oneDNN forgets kernels of one while the others answer.
     os.environ.setdefault(KERNELS, "65536")
     search = Search(cfg, run_job)
-    search.check_slice()
     search.claim_folder()
     search.plan_cuts()
     search.try_cuts()
-    search.fit_baselines()
-    search.time_models()
     search.choose_model()
     search.describe_models()
     search.save_chosen()
     search.write_result()
     search.explain_choice()
-    return search.open_chosen()
+    return FORMS[search.chosen.form].open(search.folder / CHOSEN)
 
 
 class Search:
@@ -102,18 +91,26 @@ class Search:
         self.validation = Split.of(self.rows, self.rows.validation)
         self.jobs: dict[Cut, Result] = {}
         self.models: list[SavedModel] = []
+        self.steps = 0
 
-    def check_slice(self) -> None:
-        """Raise ConfigError where a constant answer fits the selection slice."""
-        if len(set(self.select.labels)) == 1:
-            raise ConfigError(
-                "prune.within",
-                self.cfg.prune.within,
-                f"the selection slice has a single label: give task.files.{SELECT} or a ratio",
-            )
+    def announce(self, step: str) -> None:
+        """Log which step begins."""
+        self.steps += 1
+        log.info("step %d of %d: %s", self.steps, len(self.cuts) + 2, step)
 
     def claim_folder(self) -> None:
-        """Write the configuration. Raises SkipError: the folder is that of another search."""
+        """Write the configuration.
+
+        Raises:
+            SkipError: a constant answer fits the selection slice, or the folder is that of another
+                search.
+        """
+        require(
+            len(set(self.select.labels)) > 1,
+            "prune.within",
+            self.cfg.prune.within,
+            f"the selection slice has a single label: give task.files.{SELECT} or a ratio",
+        )
         uncut = self.uncut_job
         # The search has settings that its uncut job has not, and a way to choose.
         job = replace(uncut, cfg=replace(uncut.cfg, prune=self.cfg.prune, retune=self.cfg.retune))
@@ -127,7 +124,6 @@ class Search:
         # Too few rows do not show so small a loss, whatever a cut answers.
         if limit_share(0, len(self.select.labels)) <= self.bound:
             self.cuts += reached
-        self.announce = Steps(len(self.cuts) + 2)
 
     def try_cuts(self) -> None:
         """Jobs, models and candidates, until a cut stays within the bound in every form."""
@@ -150,7 +146,8 @@ class Search:
         """The folder of the skill that a job has left."""
         return self.folder / JOBS / name_cut(cut) / str(self.jobs[cut].skill)
 
-    def fit_baselines(self) -> None:
+    def choose_model(self) -> None:
+        """Open the models, time them beside the baselines, and choose by the speeds that count."""
         self.announce("baselines")
         self.baselines = fit_baselines(
             self.uncut_job,
@@ -158,9 +155,6 @@ class Search:
             Split.of(self.rows, self.rows.train),
             self.select,
         )
-
-    def time_models(self) -> None:
-        """Open the models, time them beside the baselines, and note the speeds that count."""
         self.announce("timing")
         with on_threads(1):
             ones = [model.open() for model in self.models]
@@ -171,8 +165,6 @@ class Search:
         fastest = self.cfg.prune.fastest
         for i, speed in enumerate(self.timing.models):
             self.candidates[i] = replace(self.candidates[i], speed=speed.rate(fastest))
-
-    def choose_model(self) -> None:
         self.chosen = choose(self.candidates, self.bound)
 
     def describe_models(self) -> None:
@@ -187,11 +179,20 @@ class Search:
         models = zip(self.candidates, self.classifiers, self.timing.models, strict=True)
         for candidate, classifier, speed in models:
             predicted = np.array(classifier.probabilities(self.validation.texts)).argmax(1)
-            is_chosen = candidate is self.chosen
-            lines.append(show.describe_model(candidate, classifier, predicted, speed, is_chosen))
+            lines.append(
+                show.Line(
+                    model=candidate.name,
+                    select=candidate.select,
+                    predicted=predicted,
+                    speed=speed,
+                    mb=classifier.megabytes,
+                    candidate=candidate,
+                    is_chosen=candidate is self.chosen,
+                )
+            )
         self.frame = show.to_frame(lines, self.validation)
-        metric = self.validation.metric
-        show.write(self.frame, self.folder, metric, contended=self.timing.contended)
+        contended = self.timing.contended
+        show.write(self.frame, self.folder, self.validation.metric, contended=contended)
 
     def save_chosen(self) -> None:
         """Write the chosen model, and its answers to the validation split, as a job has them."""
@@ -244,31 +245,9 @@ class Search:
     def explain_choice(self) -> None:
         """Log the last table, what was chosen and why, and what the rows cannot show."""
         frame = self.frame
-        shown = pick_shown(self.candidates, self.chosen)
-        names = [candidate.name for candidate in shown]
         rows = len(self.select.labels)
         sentences = show.explain(frame, self.candidates, self.chosen, self.bound, rows)
-        sentences += show.explain_rows(frame, names, self.rows)
+        sentences += show.explain_rows(frame, self.rows)
         sentences += show.judge_baselines(frame, contended=self.timing.contended)
         sentences += show.next_steps(self.folder / CHOSEN, FORMS[self.chosen.form].precision)
-        show.tell(frame, names, self.validation, sentences)
-
-    def open_chosen(self) -> Classifier:
-        return FORMS[self.chosen.form].open(self.folder / CHOSEN)
-
-
-class Steps:
-    """Announces each of ``total`` steps, and the time left if those to come take as long."""
-
-    def __init__(self, total: int) -> None:
-        self.total = total
-        self.done = 0
-        self.start = time.perf_counter()
-
-    def __call__(self, step: str) -> None:
-        message = f"step {self.done + 1} of {self.total}: {step}"
-        if self.done:
-            rest = (time.perf_counter() - self.start) / self.done * (self.total - self.done)
-            message += f", about {console.duration(rest)} left"
-        log.info("%s", message)
-        self.done += 1
+        show.tell(frame, self.validation, sentences)

@@ -21,7 +21,6 @@ from skip_exp.forms.registry import FORMS
 from skip_exp.outcomes.scores import Labels, interval
 from skip_exp.report import tables
 from skip_exp.report.figures import CONTROL, INK, PLOT_SETTINGS, styles
-from skip_exp.skill.classifier import Classifier
 from skip_exp.utils import files
 from skip_exp.utils.console import open_screen
 from skip_exp.within.choose import (
@@ -66,25 +65,6 @@ class Line:
     mb: float | None = None
     candidate: Candidate | None = None
     is_chosen: bool = False
-
-
-def describe_model(
-    candidate: Candidate,
-    classifier: Classifier,
-    predicted: Labels,
-    speed: Speed,
-    is_chosen: bool,
-) -> Line:
-    """The line of a model, with its classes on the validation split."""
-    return Line(
-        model=candidate.name,
-        select=candidate.select,
-        predicted=predicted,
-        speed=speed,
-        mb=classifier.megabytes,
-        candidate=candidate,
-        is_chosen=is_chosen,
-    )
 
 
 def to_frame(lines: Sequence[Line], validation: Split) -> pd.DataFrame:
@@ -138,7 +118,7 @@ def write(frame: pd.DataFrame, folder: Path, metric: str, *, contended: bool) ->
 def draw(frame: pd.DataFrame, metric: str) -> Figure:
     """Score with its interval against the time of one text; the chosen model has a ring.
 
-    A colour is a model and a mark its form, so that no label lies on a point.
+    A colour is a model and a mark its form.
     """
     figure = Figure(figsize=(6.5, 4.3), layout="constrained")
     axes = figure.add_subplot(xlabel="ms for one text", ylabel=f"{metric}, %", xscale="log")
@@ -160,15 +140,8 @@ def draw(frame: pd.DataFrame, metric: str) -> Figure:
             fmt=MARKS[form] if form else BASELINES[model],
             color=INK[colours.get(model, CONTROL).colour],
             elinewidth=0.7,
+            label=points["model"].iloc[0],
         )
-    # The legend: colours, then marks.
-    for model, style in colours.items():
-        axes.plot([], [], color=INK[style.colour], linewidth=4, label=model)
-    for form in timed["form"].unique():
-        if form:
-            axes.plot([], [], MARKS[form], color=INK["muted"], label=form)
-    for model in models[timed["form"] == ""]:
-        axes.plot([], [], BASELINES[model], color=INK[CONTROL.colour], label=model)
     (chosen,) = frame[frame["chosen"]].to_dict("records")
     axes.plot(
         chosen["ms"],
@@ -184,29 +157,25 @@ def draw(frame: pd.DataFrame, metric: str) -> Figure:
     return figure
 
 
-def to_text(frame: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
-    """The last table: the baselines, and the models of these ``names``."""
-    baselines = frame.loc[frame["ratio"].isna(), "model"]
-    shown = frame.set_index("model").loc[baselines.tolist() + list(names)].reset_index()
-    text = pd.DataFrame({"model": shown["model"]})
+def to_text(frame: pd.DataFrame) -> pd.DataFrame:
+    """The last table: the baselines, and every model that was timed."""
+    text = frame[["model"]].copy()
     if frame["ratio"].count() > 2:  # not a plain job's only cut
-        text.loc[shown["chosen"], "model"] += " (chosen)"
+        text.loc[frame["chosen"], "model"] += " (chosen)"
     scores = []
     times = []
-    for row in shown.to_dict("records"):
+    for row in frame.to_dict("records"):
         score = tables.percent(row["validation"])
         scores.append(f"{score} ({tables.percent(row['low'])} to {tables.percent(row['high'])})")
         times.append("-" if pd.isna(row["ms"]) else f"{row['ms']:.2f} ({row['ms_p95']:.2f})")
     text["validation"] = scores
     text["ms, one text (95 %)"] = times
-    text["texts/s"] = shown["texts_per_s"].map("{:,.0f}".format).replace("nan", "-")
-    text["MB"] = shown["mb"].map("{:.1f}".format).replace("nan", "-")
+    text["texts/s"] = frame["texts_per_s"].map("{:,.0f}".format).replace("nan", "-")
+    text["MB"] = frame["mb"].map("{:.1f}".format).replace("nan", "-")
     return text
 
 
-def tell(
-    frame: pd.DataFrame, names: Sequence[str], validation: Split, sentences: Sequence[str]
-) -> None:
+def tell(frame: pd.DataFrame, validation: Split, sentences: Sequence[str]) -> None:
     """Log the last table and what there is to say about it."""
     title = (
         f"was it worth it? {validation.metric} on {len(validation.labels)} validation rows "
@@ -214,7 +183,7 @@ def tell(
     )
     screen = open_screen()
     with screen.capture() as shown:
-        screen.print(tables.console(to_text(frame, names), title))
+        screen.print(tables.console(to_text(frame), title))
     log.info("%s", shown.get().rstrip())
     for sentence in sentences:
         log.info(sentence)
@@ -275,12 +244,11 @@ def explain(
     return sentences
 
 
-def explain_rows(frame: pd.DataFrame, names: Sequence[str], rows: Rows) -> list[str]:
-    """What the rows show of the loss, and what they cannot.
+def explain_rows(frame: pd.DataFrame, rows: Rows) -> list[str]:
+    """What the validation rows show of the loss, and what they cannot.
 
     Args:
         frame: see :func:`to_frame`.
-        names: of the models that the table has.
     """
     sentences = []
     by_name = frame.set_index("model")
@@ -293,26 +261,20 @@ def explain_rows(frame: pd.DataFrame, names: Sequence[str], rows: Rows) -> list[
         sentences.append(
             f"on the validation split: {gain} points ({low} to {high}: 95 %) from {UNCUT}"
         )
-    if rows.spec.metrics[0] != "accuracy":
-        baselines = by_name.index[by_name["ratio"].isna()].tolist()
-        shown = by_name.loc[baselines + list(names), "accuracy"]
-        scores = [f"{tables.percent(score)} {name}" for name, score in shown.items()]
-        sentences.append(f"accuracy: {'; '.join(scores)}")
     counts = Counter(get_labels(rows.train + rows.select))
     single = [name for i, name in enumerate(rows.spec.labels) if counts[i] == 1]
     if single:
         sentences.append(f"a single train row: {shown_names(single, NAMED)}: nothing is learnt")
-    for part, name in ((rows.validation, "validation split"), (rows.select, "selection slice")):
-        seen = set(get_labels(part))
-        missing = [label for i, label in enumerate(rows.spec.labels) if i not in seen]
-        if missing:
-            sentences.append(f"no row of the {name}: {shown_names(missing, NAMED)}: not scored")
-        hidden = limit_share(0, len(part))
-        if hidden > SMALL_LOSS:
-            sentences.append(
-                f"the {len(part)} rows of the {name} may not show a loss of "
-                f"{ceil_points(hidden)} points of accuracy"
-            )
+    seen = set(get_labels(rows.validation))
+    missing = [label for i, label in enumerate(rows.spec.labels) if i not in seen]
+    if missing:
+        sentences.append(f"no validation row: {shown_names(missing, NAMED)}: not scored")
+    hidden = limit_share(0, len(rows.validation))
+    if hidden > SMALL_LOSS:
+        sentences.append(
+            f"the {len(rows.validation)} validation rows may not show a loss of "
+            f"{ceil_points(hidden)} points of accuracy"
+        )
     return sentences
 
 

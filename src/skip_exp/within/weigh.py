@@ -44,16 +44,22 @@ def weigh(cfg: Config, skill: Skill, result: Result) -> None:
 
     answers = pd.read_csv(Path(cfg.output_dir) / PREDICTIONS).rename(columns={"predicted": "final"})
     lines = describe_baselines(rows, baselines, timing.baselines, select, validation)
-    names = []
     for state, speed in zip(skills, timing.models, strict=True):
         score = result["select"][state]
         candidate = Candidate(cuts[state], REFERENCE, score, limit=0.0, speed=speed.rate("one"))
-        predicted = answers[state].to_numpy()
-        is_chosen = state == "final"
-        lines.append(show.describe_model(candidate, skills[state], predicted, speed, is_chosen))
-        names.append(candidate.name)
+        lines.append(
+            show.Line(
+                model=candidate.name,
+                select=score,
+                predicted=answers[state].to_numpy(),
+                speed=speed,
+                mb=skills[state].megabytes,
+                candidate=candidate,
+                is_chosen=state == "final",
+            )
+        )
 
     frame = show.to_frame(lines, validation)
     sentences = show.judge_baselines(frame, contended=timing.contended)
-    sentences += show.explain_rows(frame, names, rows)
-    show.tell(frame, names, validation, sentences)
+    sentences += show.explain_rows(frame, rows)
+    show.tell(frame, validation, sentences)
