@@ -157,7 +157,7 @@ def draw(frame: pd.DataFrame, metric: str) -> Figure:
     return figure
 
 
-def to_text(frame: pd.DataFrame) -> pd.DataFrame:
+def to_text(frame: pd.DataFrame, metric: str) -> pd.DataFrame:
     """The last table: the baselines, and every model that was timed."""
     text = frame[["model"]].copy()
     if frame["ratio"].count() > 2:  # not a plain job's only cut
@@ -169,6 +169,8 @@ def to_text(frame: pd.DataFrame) -> pd.DataFrame:
         scores.append(f"{score} ({tables.percent(row['low'])} to {tables.percent(row['high'])})")
         times.append("-" if pd.isna(row["ms"]) else f"{row['ms']:.2f} ({row['ms_p95']:.2f})")
     text["validation"] = scores
+    if metric != "accuracy":  # which may disagree
+        text["accuracy"] = frame["accuracy"].map(tables.percent)
     text["ms, one text (95 %)"] = times
     text["texts/s"] = frame["texts_per_s"].map("{:,.0f}".format).replace("nan", "-")
     text["MB"] = frame["mb"].map("{:.1f}".format).replace("nan", "-")
@@ -183,7 +185,7 @@ def tell(frame: pd.DataFrame, validation: Split, sentences: Sequence[str]) -> No
     )
     screen = open_screen()
     with screen.capture() as shown:
-        screen.print(tables.console(to_text(frame), title))
+        screen.print(tables.console(to_text(frame, validation.metric), title))
     log.info("%s", shown.get().rstrip())
     for sentence in sentences:
         log.info(sentence)
