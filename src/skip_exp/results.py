@@ -241,16 +241,15 @@ def read_finished(folder: Path | str) -> dict[str, Any] | None:
     return result if isinstance(result, dict) and result.get("status") == "done" else None
 
 
-def write_failed(folder: Path | str, cfg: Mapping[str, Any], error: str) -> Path:
+def write_failed(folder: Path | str, cfg: Mapping[str, Any], error: str) -> None:
     """Record a failed job with the fields that its config (plain containers) determines.
 
     A finished result that is already in the folder stays.
     """
     if read_finished(folder):
-        path = Path(folder) / FILE
-        log.warning("keeping finished %s; later error: %s", path, error)
-        return path
-    return write(folder, from_config(cfg, status="failed", error=" ".join(error.split())))
+        log.warning("keeping finished %s; later error: %s", Path(folder) / FILE, error)
+    else:
+        write(folder, from_config(cfg, status="failed", error=" ".join(error.split())))
 
 
 @contextmanager

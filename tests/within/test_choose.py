@@ -12,7 +12,6 @@ from skip_exp.within.choose import (
     Cut,
     Split,
     choose,
-    find_references,
     judge,
     limit_loss,
     limit_share,
@@ -131,11 +130,3 @@ def test_of_about_as_fast_ones_the_best_is_chosen() -> None:
 def test_a_candidate_is_named_by_its_cut_and_form() -> None:
     assert Candidate(Cut(0.0), "int8", 1.0, 0.0, 1.0).name == "uncut, int8"
     assert Candidate(Cut(0.9, 3), "bf16", 1.0, 0.0, 1.0).name == "90 % cut, 3 layers, bf16"
-
-
-def test_the_references_are_the_uncut_model_and_its_fastest_form() -> None:
-    plain = Candidate(Cut(0.0), "fp32", 1.0, 0.0, 100.0)
-    rounded = Candidate(Cut(0.0), "int8", 1.0, 0.0, 300.0)
-    cuts = [Candidate(Cut(0.9, n), "int8", 0.9, 0.0, 100.0 * n) for n in (2, 5, 6, 7)]
-    assert find_references([plain, rounded, *cuts]) == [plain, rounded]
-    assert find_references([plain, *cuts]) == [plain]

@@ -44,6 +44,13 @@ def test_uncut_nothing_is_tuned_again(tmp_path: Path) -> None:
     assert cut.tune == uncut.tune == toy.tune  # so that the cache is shared
 
 
+def test_a_sweep_may_aim_at_the_speed_of_what_is_found(tmp_path: Path) -> None:
+    """The jobs of a search are not timed: the search is."""
+    asked = ("prune.within=1", "benchmark.enabled=true", "sweep.objective=latency/speedup")
+    cfg = toy_job(save_toy(tmp_path), tmp_path, "out", *asked)
+    assert not cuts.of_cut(cfg, Cut(0.9)).benchmark.enabled
+
+
 @pytest.mark.parametrize(
     "other",
     ["retune.enabled=false", "prune.within=2", "prune.fastest=batches", "prune.layers=1", "seed=2"],

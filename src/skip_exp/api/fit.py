@@ -136,8 +136,6 @@ def run(cfg: DictConfig, task: Mapping[str, Any], settings: Sequence[str], root:
         pipeline = console.import_slow(console.PIPELINE)
         with console.shown(folder / LOG_FILE), console.keep_state():
             console.quiet_lightning()
-            if "experiment" not in chosen:
-                log.info("experiment=%s: all weights of the layers are trained, no prompt", RECIPE)
             if job.task.metrics[0] == "f1_macro" and "task.metrics" not in chosen:
                 log.info("a class has few of the train rows: choices are made on f1_macro")
             model = _find_model(job, partial(results.run_recorded, pipeline.run))

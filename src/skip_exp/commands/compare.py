@@ -223,13 +223,9 @@ def _summarize(pairs: pd.DataFrame, split: str) -> pd.DataFrame:
     real = tasks[~groups["sample"].first().to_numpy()]  # a stand-in is no score of the task
     if len(real) < 2:
         return tasks
-    mean = real[["baseline_score", "option_score", "difference"]].mean().to_dict()
-    mean["task"] = MEAN
-    mean["metric"] = ""
-    mean["pairs"] = real["pairs"].sum()
-    mean["mixed"] = real["mixed"].sum()
-    mean["over"] = "tasks"
-    mean["low"], mean["high"], mean["p"] = t_test(real["difference"])
+    mean = real.mean(numeric_only=True).to_dict() | real[["pairs", "mixed"]].sum().to_dict()
+    low, high, p = t_test(real["difference"])
+    mean |= {"task": MEAN, "metric": "", "low": low, "high": high, "p": p, "over": "tasks"}
     return pd.concat([tasks, pd.DataFrame([mean])], ignore_index=True)
 
 

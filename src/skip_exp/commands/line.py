@@ -35,14 +35,11 @@ def one_line_errors(code: int) -> Callable[[Main], Main]:
         def wrapped(arguments: Sequence[str] | None = None) -> int:
             try:
                 return main(arguments)
-            except SkipError as error:
-                print(f"error: {error}", file=sys.stderr)
-                return 1 if error.in_job else code
-            except OSError as error:
-                if not is_full_disk(error):
+            except (SkipError, OSError) as error:
+                if isinstance(error, OSError) and not is_full_disk(error):
                     raise
                 print(f"error: {explain(error)}", file=sys.stderr)
-                return 1
+                return code if isinstance(error, SkipError) and not error.in_job else 1
 
         return wrapped
 

@@ -162,11 +162,3 @@ def choose(candidates: Sequence[Candidate], bound: float) -> Candidate:
     fastest = max(candidate.speed for candidate in fitting)
     near = [candidate for candidate in fitting if candidate.speed >= (1 - TIE) * fastest]
     return max(near, key=lambda candidate: (candidate.select, candidate.speed))
-
-
-def find_references(candidates: Sequence[Candidate]) -> list[Candidate]:
-    """The uncut model in fp32 and, if that is another one, in its fastest form."""
-    uncut = [candidate for candidate in candidates if candidate.cut.ratio == 0]
-    (plain,) = (candidate for candidate in uncut if candidate.form == REFERENCE)
-    fastest = max(uncut, key=lambda candidate: candidate.speed)
-    return [plain] if fastest is plain else [plain, fastest]

@@ -30,7 +30,6 @@ from skip_exp.within.choose import (
     Candidate,
     Speed,
     Split,
-    find_references,
     limit_share,
 )
 
@@ -205,16 +204,11 @@ def explain(
         rows: of the selection slice.
     """
     row = frame.set_index("model").loc[chosen.name]
-    speeds = []
-    for candidate in find_references(candidates):
-        if candidate is not chosen:
-            speeds.append(f"{chosen.speed / candidate.speed:.1f} times uncut {candidate.form}")
-    speeds.append(f"{row['ms']:.2f} ms for one text")
-    speeds.append(f"{row['texts_per_s']:,.0f} texts a second")
     uncut = candidates[0]
     gain = tables.points(0.0 + chosen.select - uncut.select)
     sentences = [
-        f"chosen: {chosen.name}: {', '.join(speeds)}",
+        f"chosen: {chosen.name}: {chosen.speed / uncut.speed:.1f} times {UNCUT}, "
+        f"{row['ms']:.2f} ms for one text, {row['texts_per_s']:,.0f} texts a second",
         f"on the {rows} rows of the selection slice: {gain} points from {UNCUT}",
     ]
     if chosen.cut.ratio > 0:  # so few rows say nothing of rounding
