@@ -150,7 +150,7 @@ def test_every_row_of_a_frame_comes_back_the_bad_ones_named(tiny: Saved) -> None
         assert found["predicted"][row] == answer["label"]
         assert found["probability"][row] == max(answer["probabilities"].values())
     assert found["predicted"].isna().sum() == found["probability"].isna().sum() == 2
-    with pytest.raises(SkipError, match=r"no column 'sentence'"):
+    with pytest.raises(SkipError, match=r"no columns 'sentence'"):
         skill.annotate(frame[["label"]])
 
 

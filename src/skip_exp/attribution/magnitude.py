@@ -24,7 +24,5 @@ def scores(model: SoftPromptModel, batches: Iterable[Batch], *, norm: int = 2) -
         bias = None if linear.bias is None else linear.bias.detach().float().abs() ** norm
         return per_neuron(linear.weight.detach().float().abs() ** norm, bias, is_output)
 
-    relevance: Relevance = {}
-    for block in model.blocks():
-        relevance[block.name.site] = (of_block(block, powers) ** (1 / norm)).cpu()
-    return relevance
+    sums = {block.name.site: of_block(block, powers) for block in model.blocks()}
+    return {site: (x ** (1 / norm)).cpu() for site, x in sums.items()}

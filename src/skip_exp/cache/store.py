@@ -140,9 +140,7 @@ class StageCache:
                 return replace(stored, key=key)
             entry = compute()
             if entry.keep:
-                tensors = {}
-                for name, tensor in entry.tensors.items():
-                    tensors[name] = tensor.detach().cpu().contiguous()
+                tensors = {name: x.detach().cpu().contiguous() for name, x in entry.tensors.items()}
                 content = save(tensors, {"json": json.dumps(entry.values, sort_keys=True)})
                 files.save(path, content, f"cache.dir={self.folder}")
             for suffix in UNFINISHED:

@@ -136,9 +136,9 @@ def check_relevance(returned: Any, sizes: Mapping[Site, int]) -> Relevance:
     for site in returned:
         if site not in sizes:
             raise ValueError(f"{site}: no such site; there are {', '.join(list(sizes)[:4])}, ...")
-    relevance: Relevance = {}
-    for site, size in sizes.items():
-        relevance[site] = _check_scores(site, returned.get(site), size)
+    relevance: Relevance = {
+        site: _check_scores(site, returned.get(site), size) for site, size in sizes.items()
+    }
     values = torch.cat(list(relevance.values()))
     if len(values) > 1 and bool((values == values[0]).all()):
         raise ValueError(

@@ -44,9 +44,7 @@ def build_workspaces(entity: str, project: str) -> list[Any]:
         ) from error
 
     def view(name: str, sections: dict[str, list[Any]], groupby: list[Any]) -> Any:
-        shown = []
-        for title, panels in sections.items():
-            shown.append(ws.Section(name=title, panels=panels, is_open=True))
+        shown = [ws.Section(name=title, panels=x, is_open=True) for title, x in sections.items()]
         runs = ws.RunsetSettings(groupby=groupby, pinned_columns=SHOWN)
         settings = ws.WorkspaceSettings(max_runs=100)
         return ws.Workspace(
@@ -76,9 +74,8 @@ def _panels(wr: Any) -> dict[str, list[Any]]:
         final = wr.SummaryMetric("metric/final")
         return wr.ScatterPlot(title=title, x=wr.SummaryMetric(x), y=final)
 
-    columns = []
-    for name in PARALLEL:
-        columns.append(wr.ParallelCoordinatesPlotColumn(wr.SummaryMetric(name), name))
+    column = wr.ParallelCoordinatesPlotColumn
+    columns = [column(wr.SummaryMetric(name), name) for name in PARALLEL]
     wide = wr.Layout(w=24, h=10)
     return {
         "Speed-up and size against metric": [

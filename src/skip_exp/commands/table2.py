@@ -141,10 +141,8 @@ def check_data(planned: Plan) -> None:
     """Refuse a sweep whose every job would fail. Raises SkipError."""
     if "data.source=hub" not in planned.overrides or hub.hub_reachable():
         return
-    lacking = []
-    for task in planned.tasks:
-        if not is_cached(task, planned.overrides, planned.name):
-            lacking.append(task)
+    overrides = planned.overrides
+    lacking = [task for task in planned.tasks if not is_cached(task, overrides, planned.name)]
     if lacking:
         raise SkipError(
             f"--profile paper: the model hub cannot be reached, and its cache lacks "

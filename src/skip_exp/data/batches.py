@@ -111,9 +111,8 @@ def collate(rows: Sequence[Row], pad_id: int, step: int = 1, most: int = 0) -> B
     """:func:`pad` as tensors, with the labels and a teacher's logits (fp32) that rows have."""
     import torch  # takes seconds, and an ONNX export needs none
 
-    batch = {}
-    for name, values in pad(rows, pad_id, step, most).items():
-        batch[name] = torch.from_numpy(values)
+    padded = pad(rows, pad_id, step, most)
+    batch = {name: torch.from_numpy(values) for name, values in padded.items()}
     if "label" in rows[0]:
         batch["labels"] = torch.tensor([row["label"] for row in rows])
     if "teacher" in rows[0]:

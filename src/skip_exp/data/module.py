@@ -184,7 +184,5 @@ def draw_batches(data: Rows, samples: int, batch: int, seed: int) -> list[Batch]
     """Batches of ``samples`` random train rows (without replacement), sorted by length."""
     order = np.random.default_rng(seed).permutation(len(data.train))
     drawn = [data.train[i] for i in order[:samples]]
-    batches = []
-    for indices in batch_by_length(drawn, batch):
-        batches.append(collate([drawn[i] for i in indices], data.tokenizer.pad_token_id))
-    return batches
+    pad_id = data.tokenizer.pad_token_id
+    return [collate([drawn[i] for i in ids], pad_id) for ids in batch_by_length(drawn, batch)]

@@ -116,9 +116,7 @@ def read_table(
             header, rows = _parse_json(_read_text(path, encoding), is_lines=kind == ".jsonl")
         check_columns(header, wanted, where)
         # Parsers that yield rows raise here, within the try.
-        cells = []
-        for row in rows:
-            cells.append({column: row.get(column) for column in wanted})
+        cells = [{column: row.get(column) for column in wanted} for row in rows]
     except (OSError, ValueError, EOFError, RecursionError, zlib.error, csv.Error) as error:
         reason = "".join(c if c.isprintable() else "?" for c in one_line(error))[:_LONG]
         hint = " (is every quote closed?)" if isinstance(error, csv.Error) else ""

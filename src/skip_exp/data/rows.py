@@ -121,10 +121,8 @@ def warn_of_conflicts(table: Table, rows: Mapping[int, Row]) -> None:
     first: dict[tuple[str, ...], dict[Any, int]] = {}  # of a text: where each label is first
     for number, row in rows.items():
         first.setdefault(tuple(row["texts"]), {}).setdefault(row["label"], number)
-    conflicts = []
-    for numbers in first.values():
-        if len(numbers) > 1:
-            conflicts.append(" and ".join(map(str, numbers.values())))
+    several = [numbers.values() for numbers in first.values() if len(numbers) > 1]
+    conflicts = [" and ".join(map(str, numbers)) for numbers in several]
     if conflicts:
         log.warning(
             "data: %s: %d texts are labelled in several ways, such as those of row %s",
@@ -164,10 +162,8 @@ def set_apart(spec: TaskConfig, splits: Splits, seed: int) -> Splits:
     units = find_units(train)
     # A text that chooses the epoch must not be scored, nor may one of its unit.
     select = set(get_texts(splits.get(SELECT, [])))
-    barred = set()
-    for texts, unit in zip(get_texts(train), units, strict=True):
-        if texts in select:
-            barred.add(unit)
+    texts_and_units = zip(get_texts(train), units, strict=True)
+    barred = {unit for texts, unit in texts_and_units if texts in select}
     held = draw_stratified(get_labels(train), units, seed, barred=barred)
     log.info(
         "data: no %s file: %d of %d train rows are set apart, stratified, by seed %d",

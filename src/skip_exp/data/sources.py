@@ -178,10 +178,10 @@ def _read_embedded(spec: TaskConfig) -> tuple[Tables, str]:
 
 
 def _read_files(spec: TaskConfig, paths: dict[str, Path], data: DataConfig) -> Tables:
-    tables: Tables = {}
-    for name, path in paths.items():
-        tables[name] = read_table(path, _want(spec, name), data.sep, data.encoding)
-    return tables
+    return {
+        name: read_table(path, _want(spec, name), data.sep, data.encoding)
+        for name, path in paths.items()
+    }
 
 
 def _want(spec: TaskConfig, split: str) -> list[str]:

@@ -120,10 +120,8 @@ def choose_slice(
     if not _is_balanced(held, total) or len(rows) > 2 * VALIDATION * len(labels):
         return draw_stratified(labels, units, 0, 1 / SELECT_EVERY)
     # What train does not see, it cannot learn.
-    chosen = []
-    for unit in tenth:
-        if all(held[label] < total[label] for label in _count_classes(classes, unit)):
-            chosen.append(unit)
+    rare = {label for label in total if held.get(label) == total[label]}
+    chosen = [unit for unit in tenth if not rare.intersection(_count_classes(classes, unit))]
     # Where many labels are rare, sparing them leaves little of the slice.
     if 2 * sum(map(len, chosen)) < len(rows):
         chosen = _draw_sparing(classes, members, len(rows))

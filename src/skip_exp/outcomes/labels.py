@@ -79,10 +79,9 @@ def find_slips(label: str, names: Iterable[str]) -> list[str]:
         label, names: in lower case, and not empty.
     """
     ends = _LONG_WORD.sub(r"\1\2", label)
-    near: list[str] = []
-    for name in names:  # the first letter is soon compared, also where there are many names
-        if name[:1] == label[:1] and _LONG_WORD.sub(r"\1\2", name) == ends:
-            near.append(name)
+    # The first letter is soon compared, also where there are many names.
+    names = [name for name in names if name[:1] == label[:1]]
+    near = [name for name in names if _LONG_WORD.sub(r"\1\2", name) == ends]
     return difflib.get_close_matches(label, near, cutoff=(len(label) - 1) / len(label))
 
 

@@ -113,9 +113,8 @@ class ManyLabels:
             bound = self.find_bound(logits, labels)
         answers = logits > bound
         # Without a row that has the label, a precision is not defined.
-        precisions = []
-        for i in np.flatnonzero(labels.any(0)):
-            precisions.append(average_precision_score(labels[:, i], logits[:, i]))
+        columns = np.flatnonzero(labels.any(0))
+        precisions = [average_precision_score(labels[:, i], logits[:, i]) for i in columns]
         scores = {
             "f1_micro": f1_score(labels, answers, average="micro", zero_division=0),
             "f1_macro": f1_score(labels, answers, average="macro", zero_division=0),

@@ -61,9 +61,10 @@ def score_model(trainer: TrainerConfig, *, model: SoftPromptModel, data: Rows) -
     # The bound is chosen on the slice and holds for every split.
     outcome = data.spec.outcome
     bound = outcome.find_bound(logits["select"].numpy(), labels["select"])
-    scores = {}
-    for name, x in logits.items():
-        scores[name] = outcome.score(data.spec.metrics, x.numpy(), labels[name], bound)
+    scores = {
+        name: outcome.score(data.spec.metrics, x.numpy(), labels[name], bound)
+        for name, x in logits.items()
+    }
     return Entry(logits, {"scores": scores})
 
 

@@ -69,9 +69,7 @@ def allocate(
     removed = _fill(_order_groups(groups, allocation), max_removed)
     ranked = dict.fromkeys(group.site for group in groups)
     keep: Keep = {site: top(relevance[site], removed.get(site, 0)) for site in ranked}
-    for shape in sizes:
-        if shape not in left:
-            keep[shape.name.site] = torch.arange(0)
+    keep |= {shape.name.site: torch.arange(0) for shape in sizes if shape not in left}
     return keep
 
 

@@ -167,9 +167,7 @@ def name_values(columns: pd.DataFrame) -> list[str]:
     """Per row ``tune.lr=0.1, tune.epochs=3``, without what is empty."""
     texts = []
     for row in columns.to_dict("records"):
-        settings = []
-        for name, value in row.items():
-            if value:
-                settings.append(f"{str(name).removeprefix(PREFIX)}={value}")
+        keys = [str(name) for name, value in row.items() if value]
+        settings = [f"{key.removeprefix(PREFIX)}={row[key]}" for key in keys]
         texts.append(", ".join(settings))
     return texts

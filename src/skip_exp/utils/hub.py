@@ -60,8 +60,9 @@ def explain_failure(error: BaseException, name: str) -> str:
     if not hub_reachable():
         return "not in the Hugging Face cache, and the hub cannot be reached from here"
     reason = textwrap.shorten(one_line(error), 200, placeholder=" ...")  # some have many lines
+    page = " ".join(f"{constants.ENDPOINT}/{name}".split())
     login = "log in with `hf auth login`, or set HF_TOKEN"
-    return f"{reason}; if {constants.ENDPOINT}/{name} is private or gated, {login}"
+    return f"{reason}; if {page} is private or gated, {login}"
 
 
 @contextmanager

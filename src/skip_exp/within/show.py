@@ -227,10 +227,7 @@ def explain(
         )
     # A user who allows more gets a faster one.
     speed = chosen.speed / (1 - TIE)
-    faster = []
-    for candidate in candidates:
-        if candidate.limit > bound and candidate.speed > speed:
-            faster.append(candidate)
+    faster = [other for other in candidates if other.limit > bound and other.speed > speed]
     if faster:
         nearest = min(faster, key=lambda candidate: candidate.limit)
         sentences.append(
