@@ -99,7 +99,7 @@ def retune(
         train_only(model, job.cfg.tune.train)  # the skill stores what was trained, nothing else
         return model.eval(), 0
     train_only(model, settings.train, settings.rank, seed)
-    if settings.train in ("prompt_readout", "bias", "gates"):  # no matrix moves its features back
+    if settings.train == "prompt_readout":  # a frozen backbone cannot move its features back
         start_readout(job.trainer, model, job.data, job.backbone.path, "retune")
     epochs = plan_epochs(job, dense.value, pruned)
     if settings.distill:
