@@ -172,7 +172,8 @@ def test_what_is_cheap_to_re_tune_is_re_tuned_for_longer(job: Make, done: Any) -
     [
         [
             *("prune.allocation=uniform", "prune.sites=[heads,ffn]", "prompt=input"),
-            *("attribution=random", "retune.distill=0", "retune.train=lora"),
+            *("attribution=random", "retune.distill=0"),
+            *("tune.train=prompt_readout", "retune.train=lora"),
         ],
         ["backbone.pooling=cls", "prompt.init=vocab", "retune.copies=2"],
         *rarely(["prompt=none"], ["retune.distill=0.5"]),
@@ -229,7 +230,8 @@ def test_what_is_left_of_the_backbone_is_as_it_was(
     save_backbone(tmp_path / "backbone", kind)
     toy += [f"backbone.family={kind.split('_')[0]}", f"backbone.readout={READOUT[kind]}"]
     toy += ["task.words=[bad,good]", "data.train_rows=40", "prune.ratio=0.4"]
-    cfg = toy_job(toy, tmp_path, "run", "experiment=skip", "tune.lr=0.5", "retune.lr=0.5")
+    toy += ["tune.train=prompt_readout", "tune.lr=0.5", "retune.lr=0.5"]
+    cfg = toy_job(toy, tmp_path, "run")
     left: dict[str, Any] = {}
     finish = pipeline.finish
     monkeypatch.setattr(pipeline, "finish", lambda *a, **k: left.update(k) or finish(*a, **k))

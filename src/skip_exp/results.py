@@ -155,6 +155,7 @@ class Result(Part):
     seconds: dict[str, float] = {}  # {phase: seconds}, total
     cache: dict[str, str] = {}  # {tune, attribution: hit | miss}
     skill: str | None = None  # folder, relative to the file where it lies beside it
+    skill_bytes: int | None = None
     config: dict[str, Any] = {}  # resolved
     versions: dict[str, str] = {}
     git_commit: str | None = None
@@ -350,11 +351,10 @@ def next_steps(result: Result) -> str:
         result: a finished one, from `load`.
     """
     skill = Path(os.path.relpath(Path(str(result.path)).parent / str(result.skill)))
-    size = sum(file.stat().st_size for file in skill.iterdir())
     texts = ['"TEXT"' for _ in result.config.get("task", {}).get("text", ["text"])]
     small = shlex.quote(f"{result.task}-small")
     return (
-        f"skill:   {skill} ({decimal(size)})\n"
+        f"skill:   {skill} ({decimal(result.skill_bytes or 0)})\n"
         f"predict: skip-exp predict {shlex.quote(str(skill))} {' '.join(texts)}\n"
         f"export:  skip-exp export {shlex.quote(str(skill))} {small} --format onnx --int8"
     )

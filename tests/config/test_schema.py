@@ -137,15 +137,14 @@ def test_a_recipe_is_concrete(recipe: str, monkeypatch: pytest.MonkeyPatch) -> N
 @pytest.mark.parametrize(
     ("asked", "train", "rank"),
     [
-        ([], "prompt_readout", 8),
-        (["retune.train=lora"], "lora", 8),
+        ([], "gates", 8),
+        (["tune.train=prompt_readout", "retune.train=lora"], "lora", 8),
         (["tune.train=lora", "tune.rank=4"], "lora", 4),
         (["tune.train=full"], "full", 8),
         (["experiment=strong"], "layers", 8),
         (["experiment=compress"], "layers", 8),
         (["experiment=paper"], "prompt_readout", 8),
         (["tune.train=prompt", "retune.train=bias"], "bias", 8),
-        (["tune.train=gates"], "gates", 8),
     ],
 )
 def test_retune_follows_tune_unless_it_is_told_otherwise(

@@ -34,7 +34,7 @@ def skills(toy: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, asked in {
         "dense": [*LORA, "prune.ratio=0"],
         "pruned": [*LORA, "prune.ratio=0.5"],
-        "prompt": ["prune.ratio=0"],
+        "prompt": ["tune.train=prompt_readout", "prune.ratio=0"],
     }.items():
         pipeline.run(toy_job(toy, root, name, *QUICK, *asked, "seed=1"))
     return root
@@ -173,8 +173,8 @@ def test_the_skill_of_the_package_fits_the_default_recipe() -> None:
     assert folder and embedded.find_shipped_skill("nli", "roberta_mini") is None
     about, tensors = read_skill(folder)
     cfg = composed("+task=rte", "output_dir=here")
-    assert about.prompt.kind == cfg.prompt.kind
-    assert (about.train, about.prompt.length) == (cfg.tune.train, cfg.prompt.length)
+    assert (about.prompt.kind, about.prompt.length) == (cfg.prompt.kind, cfg.prompt.length)
+    assert about.train == "prompt_readout"  # from which more may be trained
     assert {t.dtype for name, t in tensors.items() if "/" not in name} == {torch.float16}
     tasks = [OmegaConf.load(path) for path in (conf_dir() / "task").glob("*.yaml")]
     named = {task.start for task in tasks if "start" in task}

@@ -41,7 +41,10 @@ def scored(**fields):
     """A job with round numbers."""
     scores = {"name": "accuracy", "dense": 0.6, "pruned": 0.55, "final": 0.5949}
     given = {"metric": scores, "metrics": {}, "latency": {"speedup": 1.949, "contended": False}}
-    return result("rte", **given | {"params": {"block_pruned": 0.5}, "n_eval": 400} | fields)
+    return result(
+        "rte",
+        **given | {"params": {"block_pruned": 0.5}, "n_eval": 400, "skill_bytes": 227_400} | fields,
+    )
 
 
 def test_a_line_of_a_report():
@@ -120,11 +123,11 @@ def test_csv_is_unrounded_and_has_both_fractions():
 @pytest.mark.parametrize(
     ("fields", "row"),
     [
-        ({}, "0.5 60.0 55.0 59.5 50.0 1.95x"),
-        ({"metric": {}, "latency": {}, "params": {}}, "0.5 - - - -"),
+        ({}, "0.5 60.0 55.0 59.5 50.0 1.95x 227 kB"),
+        ({"metric": {}, "latency": {}, "params": {}, "skill_bytes": None}, "0.5 - - - - -"),
         (
             {"latency": {"speedup": 1.234, "contended": True}},
-            "0.5 60.0 55.0 59.5 50.0 - contended",
+            "0.5 60.0 55.0 59.5 50.0 - 227 kB contended",
         ),
     ],
 )

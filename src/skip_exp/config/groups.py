@@ -163,7 +163,7 @@ class TrainConfig(Group):
     )
     dropout: bool = key(False, "Keep the backbone's own dropout active.")
     train: str = key(
-        "prompt_readout",
+        "gates",
         "none, prompt, prompt_readout, bias (also biases and norms), gates (bias, and a factor on "
         "each neuron), lora (bias, and low-rank updates of the block linears), layers (all weights "
         "but embeddings) or full (all).",

@@ -137,6 +137,7 @@ def finish(
     ranges = measure_ranges(final.eval(), job.data.train, job.data.tokenizer.pad_token_id)
     save_skill(job.output / "skill", final, keep, record, ranges)
     result.skill = "skill"
+    result.skill_bytes = sum(file.stat().st_size for file in (job.output / "skill").iterdir())
     whole = whole_model(record)  # the reference for size and speed
     result.params = count_params(whole, final)
     before = flops(whole, job.cfg.data.max_length)

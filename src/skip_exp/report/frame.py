@@ -45,6 +45,7 @@ NUMBERS = [  # NaN where a result lacks the field
     "params/all_pruned",
     "flops/ratio",
     "seconds/total",
+    "skill_bytes",
     "latency/dense_ms",
     "latency/final_ms",
     "latency/batch",

@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas as pd
 from rich.console import Console, Group
+from rich.filesize import decimal
 from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
@@ -61,6 +62,11 @@ def show_speed(mean: float, std: float) -> str:
     if pd.isna(mean):
         return "-"
     return f"{mean:.2f}x" if pd.isna(std) else f"{mean:.2f} ± {std:.2f}x"
+
+
+def _show_size(size: float) -> str:
+    """``227 kB``; ``-`` where no skill was saved."""
+    return "-" if pd.isna(size) else decimal(int(size), precision=0)
 
 
 def lines(cells: pd.DataFrame) -> pd.DataFrame:
@@ -141,7 +147,8 @@ def show_jobs(results: Sequence[Result]) -> None:
     jobs["variant"] = frame.variants(jobs)
     note = ("failed: " + jobs["error"]).where(jobs["status"] != "done", job_notes(jobs))
     names = jobs[["task", "backbone", "attribution", "seed"]]
-    text = _lines(jobs, dict(names.items()), _finals(results), {"note": note})
+    remarks = {"skill": jobs["skill_bytes"].map(_show_size), "note": note}
+    text = _lines(jobs, dict(names.items()), _finals(results), remarks)
     show(text, "1 job" if len(text) == 1 else f"{len(text)} jobs")
 
 
