@@ -92,7 +92,7 @@ def test_a_frozen_head_stays(toy: list[str], tmp_path: Path) -> None:
 def test_a_head_is_fitted_again_to_what_the_cut_left(
     toy: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    job = prepare(toy_job(toy, tmp_path, "run"))
+    job = prepare(toy_job(toy, tmp_path, "run", "tune.train=prompt_readout"))
     dense, _ = tune(job)
     relevance, _ = attribute(job, dense)
     pruned, _ = prune(dense.value, relevance.value, job.cfg.prune, 0.7, 1)
