@@ -216,3 +216,9 @@ def test_over_tokens_ignores_padding() -> None:
     assert over_tokens(scores, mask, "max").tolist() == [[-1.0]]
     assert over_tokens(scores, mask, "sum").tolist() == [[-3.0]]
     assert over_tokens(scores, mask, "mean").tolist() == [[-1.5]]
+
+
+def test_what_no_readout_asks_is_worth_nothing_to_taylor() -> None:
+    model, batch = tiny_model("t5_gated", "input", "head"), tiny_batch("t5_gated", rows=2)
+    scores = taylor.scores(model, [batch])
+    assert all(scores[site].any() == site.startswith("encoder") for site in scores)

@@ -40,9 +40,7 @@ def scores(
     """
     goal = partial(true_label, target=target, temperature=temperature)
     blocks = model.blocks()
-    linears: list[nn.Linear] = []
-    for block in blocks:  # a linear that was cut away passes nothing on
-        linears += [linear for linear in block.linears() if linear.weight.numel()]
+    linears = [linear for block in blocks for linear in block.linears()]
     totals = Totals(model)
     texts = 0
     for batch in batches:
@@ -51,14 +49,14 @@ def scores(
         def squared_changes(linear: nn.Linear, is_output: bool, passed: Passed = passed) -> Tensor:
             """Sum over the texts and over each neuron's weights."""
             weight = linear.weight.detach().float()
-            bias = None if linear.bias is None else linear.bias.detach().float()
+            bias = linear.bias
             total = per_neuron(torch.zeros_like(weight), None, is_output)
-            if linear not in passed:  # it was cut away
+            if linear not in passed:
                 return total
             inputs, gradients = passed[linear]
             for x, g in zip(inputs, gradients, strict=True):  # text by text
                 weight_changes = (weight * (g.T @ x)).square()
-                bias_changes = None if bias is None else (bias * g.sum(0)).square()
+                bias_changes = None if bias is None else (bias.detach().float() * g.sum(0)).square()
                 total += per_neuron(weight_changes, bias_changes, is_output)
             return total
 
@@ -74,7 +72,7 @@ def _inputs_and_gradients(
     linears: list[nn.Linear],
     goal: Callable[[Tensor, Tensor], Tensor],
 ) -> Passed:
-    """Inputs [B, T, in] of every linear, and gradients of the goal in its outputs.
+    """Inputs [B, T, in] of every linear in use, and gradients of the goal in its outputs.
 
     The gradient of padding is zero. The rows that a decoder may have per label count as further
     positions of their text.
@@ -85,13 +83,14 @@ def _inputs_and_gradients(
         taps[f"{i}.out"] = Tap(linear, before=False)
     with torch.enable_grad(), observe(model, taps) as activations:
         reached = goal(logits(model, batch), batch["labels"]).sum()
-        outputs = [activations[f"{i}.out"] for i in range(len(linears))]
-        gradients = torch.autograd.grad(reached, outputs)
+        # A linear that was cut away, or that of a decoder which no readout asks, has none.
+        used = [i for i in range(len(linears)) if {f"{i}.in", f"{i}.out"} <= activations.keys()]
+        gradients = torch.autograd.grad(reached, [activations[f"{i}.out"] for i in used])
 
     def split_texts(x: Tensor) -> Tensor:
         return x.detach().float().reshape(len(batch["labels"]), -1, x.shape[-1])
 
     passed: Passed = {}
-    for i, linear in enumerate(linears):
-        passed[linear] = (split_texts(activations[f"{i}.in"]), split_texts(gradients[i]))
+    for i, gradient in zip(used, gradients, strict=True):
+        passed[linears[i]] = (split_texts(activations[f"{i}.in"]), split_texts(gradient))
     return passed
