@@ -6,7 +6,7 @@ MAKEFLAGS += --no-print-directory
 
 PYTHON ?=
 VENV ?= .venv
-ARGS ?= +task=banking77 data.source=embedded data.train_rows=1000 tune.epochs=5 tune.min_steps=0 retune.min_steps=0 retune.budget=1 prune.ratio=0.5,0.7,0.9 -m
+ARGS ?= +task=banking77 data.source=embedded data.train_rows=1000 tune.epochs=5 tune.min_steps=0 retune.min_steps=0 retune.budget=1 benchmark.repeats=5 prune.ratio=0.5,0.7,0.9 -m
 PROFILE ?= auto
 EXTRAS := dev,docs,export,serve,dashboard,joblib,submitit,search
 
