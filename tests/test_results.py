@@ -147,3 +147,9 @@ def test_a_contended_timing_is_left_out():
     loud, quiet = (done(latency=Latency(**timing, contended=is_so)) for is_so in (True, False))
     assert [name for name in flatten(loud) if name.startswith("latency/")] == ["latency/contended"]
     assert flatten(quiet)["latency/speedup"] == 1.2 and flatten(quiet)["latency/final_ms"] == 5.0
+
+
+def test_results_in_hidden_folders_are_left_out(tmp_path: Path) -> None:
+    for name in ("job", ".trash", "job/.old"):
+        write(tmp_path / name, done())
+    assert [Path(str(result.path)).parent.name for result in load(tmp_path)] == ["job"]

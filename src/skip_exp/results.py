@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
+from glob import glob
 from pathlib import Path
 from typing import Any, Literal
 
@@ -287,7 +288,9 @@ def load(paths: Path | str | Iterable[Path | str]) -> list[Result]:
     paths_once: dict[Path, None] = {}  # roots may lie in each other
     for root in roots:
         folder = Path(root)
-        files_below = sorted(folder.rglob(FILE)) if folder.is_dir() else [folder]
+        # Unlike rglob, glob leaves out hidden folders, such as those of a save that was killed.
+        names = sorted(glob(f"**/{FILE}", root_dir=folder, recursive=True))
+        files_below = [folder / name for name in names] if folder.is_dir() else [folder]
         paths_once |= dict.fromkeys(files_below)
     loaded = []
     unreadable = []

@@ -168,10 +168,11 @@ def to_text(frame: pd.DataFrame, metric: str) -> pd.DataFrame:
         scores.append(f"{score} ({tables.percent(row['low'])} to {tables.percent(row['high'])})")
         times.append("-" if pd.isna(row["ms"]) else f"{row['ms']:.2f} ({row['ms_p95']:.2f})")
     text["validation"] = scores
-    if metric != "accuracy":  # which may disagree
+    text["ms (95 %)"] = times
+    if metric == "accuracy":
+        text["texts/s"] = frame["texts_per_s"].map("{:,.0f}".format).replace("nan", "-")
+    else:  # which may disagree; 80 columns have no room for both
         text["accuracy"] = frame["accuracy"].map(tables.percent)
-    text["ms, one text (95 %)"] = times
-    text["texts/s"] = frame["texts_per_s"].map("{:,.0f}".format).replace("nan", "-")
     text["MB"] = frame["mb"].map("{:.1f}".format).replace("nan", "-")
     return text
 
