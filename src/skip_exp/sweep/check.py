@@ -117,7 +117,7 @@ def list_jobs(hydra: Any) -> list[list[str]]:
     """
     params = hydra.sweeper.get("params") or {}
     texts = [f"{key}={value}" for key, value in params.items()]
-    texts += hydra.overrides.task
+    texts.extend(hydra.overrides.task)
     outer = GlobalHydra.instance()  # without it, glob(*) cannot be read
     parser = OverridesParser.create(outer.config_loader() if outer.is_initialized() else None)
     # The last override of a key counts: the command line replaces a value of a sweep file.
