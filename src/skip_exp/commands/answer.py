@@ -196,9 +196,9 @@ def describe(scores: Mapping[str, float]) -> str:
 
 
 def class_table(classes: Mapping[str, Mapping[str, float]]) -> Table:
-    """Precision, recall and F1 in percent, and the rows of each class."""
+    """Precision, recall and F1 in percent, and the rows of each class, the lowest F1 last."""
     table = Table("class", "precision", "recall", "F1", "rows", title="Classes, in percent")
-    for name, scores in classes.items():
+    for name, scores in sorted(classes.items(), key=lambda entry: -entry[1]["f1"]):
         table.add_row(
             escape(name),
             f"{100 * scores['precision']:.1f}",

@@ -113,7 +113,8 @@ def describe_failed(report: Gathered) -> list[str]:
     texts = []
     for job in report.failed.to_dict("records"):
         names = [job["task"], job["backbone"], job["attribution"], job["variant"]]
-        names += [f"ratio {ratio_text(job['ratio'])}", f"seed {job['seed']}"]
+        if pd.notna(job["ratio"]):  # else its configuration was not read
+            names += [f"ratio {ratio_text(job['ratio'])}", f"seed {job['seed']}"]
         texts.append(f"{', '.join(filter(None, names))}: {job['error']}")
     return texts
 

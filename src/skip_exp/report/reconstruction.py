@@ -26,7 +26,7 @@ SCORE_COLUMNS = (
 TIMING = "batch {:g}, {:g} tokens, {}, {}, {:g} threads"  # the values of TIMED
 TIMED = [f"latency/{name}" for name in ("batch", "seq_len", "dtype", "device", "threads")]
 JOB = ["task", "backbone", "ratio", "seed"]
-SETTING = ["backbone", "variant"]
+MODEL = ["backbone", "variant"]
 LINE = ["backbone", "variant", "ratio"]
 
 
@@ -78,7 +78,7 @@ def rows(planned: Plan, answers: pd.DataFrame) -> pd.DataFrame:
     final = report.cells.rename(columns=lambda name: name.removeprefix("metric/final "))
     # The lines of the plan, whether they have results or not.
     lines = pd.DataFrame({"backbone": planned.backbones})
-    lines = lines.merge(final[SETTING].drop_duplicates(), how="left").fillna({"variant": ""})
+    lines = lines.merge(final[MODEL].drop_duplicates(), how="left").fillna({"variant": ""})
     lines = lines.merge(pd.DataFrame({"ratio": ["dense", *planned.ratios]}), how="cross")
     wanted = pd.MultiIndex.from_frame(lines)
     text = pd.DataFrame(index=wanted)

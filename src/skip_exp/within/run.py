@@ -77,6 +77,7 @@ class Search:
         models: every skill in every form, the uncut one first.
         candidates: of ``models``, in their order; they have a speed once they are timed.
         classifiers: ``models``, opened.
+        answers: of the chosen model to the validation split, as probabilities.
         frame: see :func:`skip_exp.within.show.to_frame`.
     """
 
@@ -162,9 +163,10 @@ class Search:
         self.timing = time_beside(
             ones, self.classifiers, self.baselines, self.select, self.validation
         )
-        fastest = self.cfg.prune.fastest
         for i, speed in enumerate(self.timing.models):
-            self.candidates[i] = replace(self.candidates[i], speed=speed.rate(fastest))
+            self.candidates[i] = replace(
+                self.candidates[i], speed=speed.rate(self.cfg.prune.fastest)
+            )
         self.chosen = choose(self.candidates, self.bound)
 
     def describe_models(self) -> None:
@@ -178,12 +180,14 @@ class Search:
         )
         models = zip(self.candidates, self.classifiers, self.timing.models, strict=True)
         for candidate, classifier, speed in models:
-            predicted = np.array(classifier.probabilities(self.validation.texts)).argmax(1)
+            probabilities = np.array(classifier.probabilities(self.validation.texts))
+            if candidate is self.chosen:
+                self.answers = probabilities
             lines.append(
                 show.Line(
                     model=candidate.name,
                     select=candidate.select,
-                    predicted=predicted,
+                    predicted=probabilities.argmax(1),
                     speed=speed,
                     mb=classifier.megabytes,
                     candidate=candidate,
@@ -191,15 +195,14 @@ class Search:
                 )
             )
         self.frame = show.to_frame(lines, self.validation)
-        contended = self.timing.contended
-        show.write(self.frame, self.folder, self.validation.metric, contended=contended)
+        metric = self.validation.metric
+        show.write(self.frame, self.folder, metric, contended=self.timing.contended)
 
     def save_chosen(self) -> None:
         """Write the chosen model, and its answers to the validation split, as a job has them."""
         classifier = self.classifiers[self.candidates.index(self.chosen)]
-        probabilities = np.array(classifier.probabilities(self.validation.texts))
-        outcome = self.rows.spec.outcome
-        answers = outcome.tabulate(self.validation.labels.tolist(), probabilities, None)
+        labels = self.validation.labels.tolist()
+        answers = self.rows.spec.outcome.tabulate(labels, self.answers, None)
         pd.DataFrame(answers).to_csv(self.folder / PREDICTIONS, index=False)
         shutil.rmtree(self.folder / CHOSEN, ignore_errors=True)  # of the same search, run before
         classifier.save(self.folder / CHOSEN)

@@ -205,11 +205,10 @@ def explain(
         rows: of the selection slice.
     """
     row = frame.set_index("model").loc[chosen.name]
-    uncut = candidates[0]
-    gain = tables.points(0.0 + chosen.select - uncut.select)
+    gain = tables.points(0.0 + chosen.select - candidates[0].select)
     sentences = [
-        f"chosen: {chosen.name}: {chosen.speed / uncut.speed:.1f} times {UNCUT}, "
-        f"{row['ms']:.2f} ms for one text, {row['texts_per_s']:,.0f} texts a second",
+        f"chosen: {chosen.name}: {row['ms']:.2f} ms for one text, "
+        f"{row['texts_per_s']:,.0f} texts a second",
         f"on the {rows} rows of the selection slice: {gain} points from {UNCUT}",
     ]
     if chosen.cut.ratio > 0:  # so few rows say nothing of rounding
@@ -232,8 +231,7 @@ def explain(
     if faster:
         nearest = min(faster, key=lambda candidate: candidate.limit)
         sentences.append(
-            f"{nearest.name}, {nearest.speed / uncut.speed:.1f} times, "
-            f"needs a bound of {ceil_points(nearest.limit)} points"
+            f"{nearest.name} is faster, and needs a bound of {ceil_points(nearest.limit)} points"
         )
     return sentences
 
@@ -245,10 +243,9 @@ def explain_rows(frame: pd.DataFrame, rows: Rows) -> list[str]:
         frame: see :func:`to_frame`.
     """
     sentences = []
-    by_name = frame.set_index("model")
-    if not by_name.loc[UNCUT, "chosen"]:
+    uncut = frame.set_index("model").loc[UNCUT]
+    if not uncut["chosen"]:
         # The frame has differences to the chosen model: those from the uncut one change signs.
-        uncut = by_name.loc[UNCUT]
         gain = tables.points(0.0 - uncut["difference"])
         low = tables.points(0.0 - uncut["difference_high"])
         high = tables.points(0.0 - uncut["difference_low"])
@@ -280,8 +277,7 @@ def judge_baselines(frame: pd.DataFrame, *, contended: bool) -> list[str]:
         name = f"{row['model']}, {row['ms']:.2f} ms"
         is_preferred = row["difference"] > 0 or row["ms"] < chosen["ms"]
         if row["difference_low"] > 0:
-            points = tables.points(row["difference"])
-            sentences.append(f"{name}: {points} points: take that")
+            sentences.append(f"{name}: {tables.points(row['difference'])} points: take that")
         elif row["difference_high"] >= 0 and is_preferred:
             sentences.append(f"{name}: as good within the interval: it may do; it is not saved")
     if contended:
