@@ -7,7 +7,7 @@ Mixing devices is a RuntimeError, as on a GPU.
 
 import copy
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -229,6 +229,14 @@ def test_a_whole_job(
     for module in (fit.trainers, job):
         monkeypatch.setattr(module, "root_device", lambda _: DEVICE)
     monkeypatch.setattr(CPUAccelerator, "setup_device", lambda *_: None)
+    # This device has neither autocast nor a fused optimizer.
+    monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())
+    plain = torch.optim.AdamW
+    monkeypatch.setattr(
+        torch.optim,
+        "AdamW",
+        lambda groups, weight_decay, fused: plain(groups, weight_decay=weight_decay),
+    )
     cfg = toy_job(toy, tmp_path, "there", *more)
     with elsewhere():
         there = pipeline.run(cfg)

@@ -176,7 +176,7 @@ def test_a_head_starts_as_logistic_regression() -> None:
     rng = np.random.default_rng(1)
     x, y = rng.normal(size=(60, 5)), rng.choice(3, p=[0.7, 0.2, 0.1], size=60)
     linear = torch.nn.Linear(5, 3)
-    fit_linear(linear, torch.tensor(x), torch.tensor(y), OneLabel())
+    fit_linear(linear, torch.tensor(x, dtype=torch.float32), torch.tensor(y), OneLabel())
     expected = LogisticRegression(C=PROBE_STRENGTH, tol=1e-8, max_iter=1000).fit(x, y)
     found = linear(torch.tensor(x, dtype=torch.float32)).softmax(-1).detach()
     np.testing.assert_allclose(found, expected.predict_proba(x), atol=2e-3)

@@ -23,6 +23,7 @@ from skip_exp.outcomes.registry import Outcome
 
 # Entries of a batch that are not model inputs.
 TARGETS = ("labels", "teacher")
+CLIP = 1.0  # largest norm of the gradient
 PROBE_STRENGTH = 1.0  # C of the logistic regression
 PROBE_STEPS = 100  # of L-BFGS at most
 
@@ -87,7 +88,7 @@ class PromptTuner(L.LightningModule):
                 f"{self.phase}.train={self.settings.train}: pruning removed all of it; use a"
                 " smaller prune.ratio, or also train the readout or the biases"
             )
-        self._total = self._total + loss.detach()
+        self._total += loss.detach()
         self.log(f"{self.phase}/train_loss", loss, batch_size=len(batch["labels"]))
         return loss
 
@@ -109,7 +110,7 @@ class PromptTuner(L.LightningModule):
         self.log(f"{self.phase}/select_loss", loss, batch_size=len(logits))
 
     def on_validation_epoch_end(self) -> None:
-        logits = torch.cat([logits for logits, _ in self._answers]).float().cpu().numpy()
+        logits = torch.cat([logits for logits, _ in self._answers]).cpu().numpy()
         labels = torch.cat([labels for _, labels in self._answers]).cpu().numpy()
         self._answers = []
         for name, value in self.outcome.score(self.task.metrics, logits, labels).items():
@@ -125,15 +126,16 @@ class PromptTuner(L.LightningModule):
 
     def _group_parameters(self) -> list[dict[str, Any]]:
         """What is trained, each group named by the key of its learning rate."""
-        factors = list_factors(self.model.backbone)
-        gates = list_gates(self.model.backbone)
+        backbone = self.model.backbone
+        factors = list_factors(backbone)
+        gates = list_gates(backbone)
         updates = set(map(id, factors + gates))
-        others = [p for p in _list_trained(self.model.backbone) if id(p) not in updates]
-        backbone = "full_lr" if self.settings.train in ("layers", "full") else "bias_lr"
+        others = [p for p in _list_trained(backbone) if id(p) not in updates]
+        rate_key = "full_lr" if self.settings.train in ("layers", "full") else "bias_lr"
         parts = {
             "lr": _list_trained(self.model.prompt),
             "readout_lr": _list_trained(self.model.readout),
-            backbone: others,
+            rate_key: others,
             "gate_lr": gates,
             "lora_lr": factors,
         }
@@ -144,9 +146,19 @@ class PromptTuner(L.LightningModule):
                 groups.append({"name": key, "params": parameters, "lr": rate})
         return groups
 
+    def configure_gradient_clipping(self, *_: Any, **__: Any) -> None:
+        """Clip the norm of all gradients; Lightning does not for a fused optimizer."""
+        nn.utils.clip_grad_norm_(self.parameters(), CLIP)
+
     def configure_optimizers(self) -> Any:
         settings = self.settings
-        optimizer = torch.optim.AdamW(self._group_parameters(), weight_decay=settings.weight_decay)
+        # A fused optimizer passes once over the weights; fp16 gradients it would unscale after they
+        # are clipped.
+        optimizer = torch.optim.AdamW(
+            self._group_parameters(),
+            weight_decay=settings.weight_decay,
+            fused=self.trainer.precision != "16-mixed",
+        )
         steps = int(self.trainer.estimated_stepping_batches)
         schedule = get_linear_schedule_with_warmup(optimizer, int(settings.warmup * steps), steps)
         return [optimizer], [{"scheduler": schedule, "interval": "step"}]
@@ -173,8 +185,6 @@ def fit_linear(linear: nn.Linear, inputs: Tensor, labels: Tensor, outcome: Outco
     optimizer = torch.optim.LBFGS(
         trained, max_iter=PROBE_STEPS, tolerance_change=1e-7, line_search_fn="strong_wolfe"
     )
-    inputs = inputs.to(linear.weight)
-    labels = labels.to(linear.weight.device)
 
     def loss() -> Tensor:
         optimizer.zero_grad()
@@ -185,5 +195,4 @@ def fit_linear(linear: nn.Linear, inputs: Tensor, labels: Tensor, outcome: Outco
 
     for parameter in trained:  # far from 0 the line search is slow
         nn.init.zeros_(parameter)
-    with torch.enable_grad():
-        optimizer.step(loss)
+    optimizer.step(loss)

@@ -24,8 +24,6 @@ from skip_exp.utils.machine import multiplies_bf16
 
 log = logging.getLogger(__name__)
 
-CLIP = 1.0  # largest norm of the gradient
-
 
 def usable(settings: TrainerConfig) -> TrainerConfig:
     """Resolve ``auto`` to CUDA if present, and to bf16 where the device computes it faster.
@@ -85,16 +83,17 @@ def fit(
         callbacks.append(Checkpoint(unfinished))
     if settings.progress:
         callbacks.append(EpochLines(tuner.phase, metric))
+    checkpoint = find_checkpoint(unfinished, tuner)
     trainer = L.Trainer(
         accelerator=settings.accelerator,
         devices=1,
         deterministic=True,
         precision=settings.precision,  # type: ignore[arg-type]
         max_epochs=tuner.settings.epochs,
-        gradient_clip_val=CLIP,
         callbacks=callbacks,
         logger=loggers or False,
-        num_sanity_val_steps=-1,
+        # The state before training was scored before the fit was killed.
+        num_sanity_val_steps=0 if checkpoint else -1,
         log_every_n_steps=10,
         enable_checkpointing=False,  # what is printed and saved is the callbacks' own
         enable_model_summary=False,
@@ -103,9 +102,6 @@ def fit(
     # Here, not in the caller: what came before may have drawn, or have been cached and not drawn.
     L.seed_everything(seed, verbose=False)
     try:
-        checkpoint = find_checkpoint(unfinished, tuner)
-        if checkpoint:  # the state before training was scored then, and is not this one
-            trainer.num_sanity_val_steps = 0
         trainer.fit(tuner, data, ckpt_path=checkpoint, weights_only=True)
     finally:
         tuner.eval()  # later jobs of this process share the backbone
