@@ -76,12 +76,12 @@ def replay(loggers: Sequence[Logger], curves: Sequence[Mapping[str, Any]]) -> No
 
     Its steps and epochs count from 0, ``step`` is the number of steps that were made.
     """
+    for epoch, row in enumerate(curves):
+        metrics = {f"{row['phase']}/{k}": v for k, v in row.items() if k not in ("phase", "step")}
+        metrics["epoch"] = row.get("kept_epoch", epoch)
+        for logger in loggers:
+            logger.log_metrics(dict(metrics), step=max(row["step"] - 1, 0))
     for logger in loggers:
-        for epoch, row in enumerate(curves):
-            phase = row["phase"]
-            metrics = {f"{phase}/{k}": v for k, v in row.items() if k not in ("phase", "step")}
-            metrics["epoch"] = row.get("kept_epoch", epoch)
-            logger.log_metrics(metrics, step=max(row["step"] - 1, 0))
         logger.save()
 
 
@@ -123,8 +123,8 @@ class EpochLines(Callback):
 
     def _say(self, trainer: L.Trainer, epoch: int, left: float = 0.0) -> None:
         metrics = trainer.callback_metrics
-        score = 100 * metrics[f"{self.phase}/select_{self.metric}"]
-        loss = metrics[f"{self.phase}/select_loss"]
+        score = 100 * metrics[f"{self.phase}/select_{self.metric}"].item()
+        loss = metrics[f"{self.phase}/select_loss"].item()
         rest = f"  about {console.duration(left)} left" if left else ""
         title = f"epoch {epoch} of {trainer.max_epochs}"
         log.info("%s  %s %.1f  loss %.2f%s", title, self.metric, score, loss, rest)

@@ -115,7 +115,7 @@ def retune(
         return model.eval(), 0
     train_only(model, settings.train, settings.rank, seed)
     if settings.train == "prompt_readout":  # a frozen backbone cannot move its features back
-        start_readout(job.trainer, model, job.data, job.backbone.path)
+        start_readout(job.trainer, model, job.data, job.backbone.path, "retune")
     epochs = plan_epochs(job, dense.value, pruned)
     if settings.distill:
         # The dense model's logits do not depend on the ratio: jobs of all ratios share them.
@@ -158,10 +158,13 @@ def ask_teacher(
 ) -> Entry:
     """The dense model's logits of the texts [rows, labels], computed once for all ratios.
 
-    They have the precision that the model was tuned in, which its key holds.
+    In bf16 where the model was tuned in it: its key holds the precision.
     """
-    device = trainers.root_device(trainer).type
-    with torch.autocast(device, torch.bfloat16, enabled=trainer.precision == "bf16-mixed"):
+    with torch.autocast(
+        trainers.root_device(trainer).type,
+        torch.bfloat16,
+        enabled=trainer.precision == "bf16-mixed",
+    ):
         return Entry({"logits": ask(trainer, dense, data, texts, answer_batch, "teacher")})
 
 
@@ -197,7 +200,9 @@ def fit(
     return last, curves
 
 
-def start_readout(trainer: TrainerConfig, model: SoftPromptModel, data: Rows, path: str) -> None:
+def start_readout(
+    trainer: TrainerConfig, model: SoftPromptModel, data: Rows, path: str, phase: str = "tune"
+) -> None:
     """Fit a trained linear readout to what ``model`` gives it before the phase.
 
     Args:
@@ -217,7 +222,7 @@ def start_readout(trainer: TrainerConfig, model: SoftPromptModel, data: Rows, pa
     if not features.isfinite().all():
         raise ConfigError("backbone.path", path, "answers nan or inf; take undamaged weights")
     fit_linear(readout.linear, features, torch.tensor(get_labels(data.train)), data.spec.outcome)
-    log.info("the head starts as logistic regression on %d rows", len(features))
+    log.info("%s: the head starts as logistic regression on %d rows", phase, len(features))
 
 
 def read_features(model: SoftPromptModel, batch: Batch) -> Tensor:

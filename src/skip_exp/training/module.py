@@ -23,7 +23,6 @@ from skip_exp.outcomes.registry import Outcome
 
 # Entries of a batch that are not model inputs.
 TARGETS = ("labels", "teacher")
-CLIP = 1.0  # largest norm of the gradient
 PROBE_STRENGTH = 1.0  # C of the logistic regression
 PROBE_STEPS = 100  # of L-BFGS at most
 
@@ -142,23 +141,14 @@ class PromptTuner(L.LightningModule):
         groups = []
         for key, parameters in parts.items():
             if parameters:
-                rate = getattr(self.settings, key)
-                groups.append({"name": key, "params": parameters, "lr": rate})
+                groups.append(
+                    {"name": key, "params": parameters, "lr": getattr(self.settings, key)}
+                )
         return groups
-
-    def configure_gradient_clipping(self, *_: Any, **__: Any) -> None:
-        """Clip the norm of all gradients; Lightning does not for a fused optimizer."""
-        nn.utils.clip_grad_norm_(self.parameters(), CLIP)
 
     def configure_optimizers(self) -> Any:
         settings = self.settings
-        # A fused optimizer passes once over the weights; fp16 gradients it would unscale after they
-        # are clipped.
-        optimizer = torch.optim.AdamW(
-            self._group_parameters(),
-            weight_decay=settings.weight_decay,
-            fused=self.trainer.precision != "16-mixed",
-        )
+        optimizer = torch.optim.AdamW(self._group_parameters(), weight_decay=settings.weight_decay)
         steps = int(self.trainer.estimated_stepping_batches)
         schedule = get_linear_schedule_with_warmup(optimizer, int(settings.warmup * steps), steps)
         return [optimizer], [{"scheduler": schedule, "interval": "step"}]
@@ -195,4 +185,4 @@ def fit_linear(linear: nn.Linear, inputs: Tensor, labels: Tensor, outcome: Outco
 
     for parameter in trained:  # far from 0 the line search is slow
         nn.init.zeros_(parameter)
-    optimizer.step(loss)
+    optimizer.step(loss)  # which enables gradients

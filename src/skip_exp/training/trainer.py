@@ -24,6 +24,8 @@ from skip_exp.utils.machine import multiplies_bf16
 
 log = logging.getLogger(__name__)
 
+CLIP = 1.0  # largest norm of the gradient
+
 
 def usable(settings: TrainerConfig) -> TrainerConfig:
     """Resolve ``auto`` to CUDA if present, and to bf16 where the device computes it faster.
@@ -90,6 +92,7 @@ def fit(
         deterministic=True,
         precision=settings.precision,  # type: ignore[arg-type]
         max_epochs=tuner.settings.epochs,
+        gradient_clip_val=CLIP,
         callbacks=callbacks,
         logger=loggers or False,
         # The state before training was scored before the fit was killed.

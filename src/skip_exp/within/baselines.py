@@ -94,7 +94,7 @@ def fit_head(job: Job, about: SkillRecord) -> Baseline:
     backbone = replace(job.backbone, readout="head")
     # A linear readout starts as logistic regression: no training follows.
     model = replace(job, cfg=cfg, backbone=backbone, start=None).new_model()
-    start_readout(job.trainer, model, job.data, job.backbone.path)
+    start_readout(job.trainer, model, job.data, job.backbone.path, "baseline")
     skill = Skill(about, job.data.tokenizer, model.on("cpu"), {})
 
     def predict(texts: list[list[str]]) -> Labels:
