@@ -4,13 +4,15 @@
     python -m studies.evidence --recipe strong --tasks cr --seeds 1 2 --ratios 0.7 0.9
     python -m studies.evidence --recipe strong --ratios 0.834 --layers 1    # distilled first layer
     python -m studies.evidence --recipe strong --tasks cr --train-rows 100
+    python -m studies.evidence --attribution random magnitude    # instead of the default
     python -m studies.evidence --recipe strong --freeze    # then commit results/strong.json
     python -m studies.evidence --recipe strong --table
 
 Choices are made on the selection slices of development tasks. A confirmation task runs only where
 the settings are those of the committed ``results/RECIPE.json``, and the work tree is clean. Every
-job adds its row to ``results/RECIPE.csv``, with ``--layers`` to ``layers.csv`` and with
-``--train-rows`` to ``few.csv`` beside it. Data is read from the folder in SKIP_EXP_DATA.
+job adds its row to ``results/RECIPE.csv``, with ``--layers`` to ``layers.csv``, with
+``--train-rows`` to ``few.csv``, and with ``--attribution`` to ``controls.csv`` beside it. Data is
+read from the folder in SKIP_EXP_DATA.
 """
 
 import argparse
@@ -59,8 +61,8 @@ LAYERS = "config/prune.layers"
 COLUMNS = (
     *("job_id", "task", "backbone", "seed", "ratio", LAYERS, "train_rows", "metric"),
     *("metric/dense", "metric/pruned", "metric/final", "select/dense", "select/final"),
-    *("params/block_pruned", "params/all_pruned", "flops/ratio", "majority"),
-    *("seconds/total", "git_commit", "finished"),
+    *("params/block_pruned", "params/all_pruned", "flops/ratio", "majority", "skill_bytes"),
+    *("attribution", "seconds/total", "git_commit", "finished"),
 )
 SCORES = [name for name in COLUMNS if name.startswith(("metric/", "select/"))] + ["majority"]
 
@@ -82,7 +84,7 @@ def main() -> int:
         return 0
     if set(asked.tasks) & set(CONFIRMATION):
         check_frozen(asked.recipe)
-    name = "layers" if asked.layers else "few" if asked.train_rows else asked.recipe
+    name = name_rows(asked)
     for seed in asked.seeds:
         for task in asked.tasks:
             run(task, seed, asked, asked.out / name)
@@ -106,9 +108,17 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--ratios", nargs="+", type=float, help="fewer than all")
     made.add_argument("--layers", type=int, help="prune.layers of every job")
     made.add_argument("--train-rows", type=int, help="data.train_rows of every job")
+    made.add_argument("--attribution", nargs="+", help="methods, instead of the default")
     made.add_argument("--freeze", action="store_true", help="write RECIPE.json")
     made.add_argument("--table", action="store_true", help="print the rows as a table")
     return made
+
+
+def name_rows(asked: argparse.Namespace) -> str:
+    """The name of the file that gets the rows."""
+    if asked.attribution:
+        return "controls" if asked.recipe == "skip" else f"controls_{asked.recipe}"
+    return "layers" if asked.layers else "few" if asked.train_rows else asked.recipe
 
 
 def read_recipe(name: str) -> dict[str, Any]:
@@ -145,6 +155,7 @@ def run(task: str, seed: int, asked: argparse.Namespace, out: Path) -> None:
         *(f"experiment={recipe}", f"backbone={backbone}", *HEADS.get((backbone, task), [])),
         *(f"seed={seed}", f"prune.ratio={ratios}", "-m"),
         *own,
+        *([f"attribution={','.join(asked.attribution)}"] if asked.attribution else []),
         *("benchmark.enabled=false", "logger=none", "trainer.accelerator=cpu"),
         *(f"hydra.sweep.dir={out / name}", f"cache.dir={asked.out / recipe / 'cache'}"),
     ]

@@ -1,4 +1,4 @@
-"""``python -m studies.figures``: docs/scores.png and README's table, from skip.csv and strong.csv.
+"""``python -m studies.figures``: docs/scores.png and README's table, from prompt.csv and strong.csv.
 
 The picture has accuracy against the fraction that is cut, means over seeds. Bars are standard
 errors over the validation rows.
@@ -20,12 +20,12 @@ ROWS = {"sst2": 872, "banking77": 3080, "cr": 775}  # of each validation split
 COLOURS = {"banking77": "#3d5a80", "cr": "#b5532d", "sst2": "#7a4e9c"}
 CUTS = (0.52, 0.7, 0.9)
 MEANS = {  # of README's table: tasks with more than one seed
-    "skip": ("sst2", "cola", "mrpc", "banking77", "cr"),
+    "prompt": ("sst2", "cola", "mrpc", "banking77", "cr"),
     "strong": ("sst2", "cola", "banking77", "cr"),
 }
-NAMES = {"skip": "`skip` without gates", "strong": "`strong`"}  # as they were run
-STYLES = {"strong": "s-", "skip": "o--"}
-MOVED = {("strong", "cr"): -0.9, ("skip", "banking77"): 0.9}  # labels that would touch
+NAMES = {"prompt": "`skip` without gates", "strong": "`strong`"}
+STYLES = {"strong": "s-", "prompt": "o--"}
+MOVED = {("strong", "cr"): -0.9, ("prompt", "banking77"): 0.9}  # labels that would touch
 
 
 def table() -> list[list[str]]:

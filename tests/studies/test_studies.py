@@ -55,7 +55,7 @@ def test_three_tasks_have_an_interval() -> None:
 
 def test_the_page_shows_the_rows_of_the_file() -> None:
     page = (evidence.HERE.parent / "docs/results.md").read_text(encoding="utf-8")
-    for name in ("skip", "strong"):
+    for name in ("prompt", "strong"):
         rows = pd.read_csv(evidence.RESULTS / f"{name}.csv")
         assert pipe_rows(evidence.table(rows[rows["backbone"] == "minilm"])) in page
     assert pipe_rows(frontier.table()) in page

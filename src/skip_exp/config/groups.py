@@ -230,7 +230,7 @@ class RetuneConfig(TrainConfig):
         bounds=(0, 1),
     )
     copies: int = key(
-        0,
+        4,
         "Versions of each train text with near words in place of some, labelled by the dense "
         "model; an epoch has one of them, or the text.",
         bounds=(0, 20),
