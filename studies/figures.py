@@ -1,4 +1,4 @@
-"""``python -m studies.figures``: docs/scores.png and README's table, from prompt.csv and strong.csv.
+"""``python -m studies.figures``: docs/scores.png and README's table, from the rows of both recipes.
 
 The picture has accuracy against the fraction that is cut, means over seeds. Bars are standard
 errors over the validation rows.
