@@ -18,16 +18,15 @@ from torchmetrics.functional.classification import multiclass_recall
 
 from skip_exp import results
 from skip_exp.attribution.observe import logits
-from skip_exp.cache.store import Keyed, StageCache
+from skip_exp.cache.store import Keyed
 from skip_exp.config.schema import AttributionConfig, conf_dir, to_object
 from skip_exp.config.together import job_config
 from skip_exp.data.batches import Row
-from skip_exp.data.module import draw_rows
 from skip_exp.errors import SkipError
 from skip_exp.models.family import Keep, Relevance
 from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.models.surgery import cut, shapes_of, site_sizes
-from skip_exp.phases.fit import ask, retune, tune
+from skip_exp.phases.fit import ask, tune
 from skip_exp.phases.job import Job
 from skip_exp.phases.prepare import method_of, prepare
 from skip_exp.phases.prune import attribute
@@ -152,22 +151,6 @@ class Subject:
             if result["ratio"]:
                 yield "pruned", result["ratio"], cut(self.dense, skill.keep)
             yield "final", result["ratio"] or 0.0, skill.model
-
-    def retune(self, keep: Keep, rows: int) -> float:
-        """Balanced accuracy after re-tuning ``keep`` on so many train rows; 0: no re-tuning.
-
-        Half of the selection slice chooses the epoch, the other half is scored.
-        """
-        job, model, select = self.job, cut(self.dense, keep), self.job.data.select
-        if not job.cfg.retune.enabled:
-            raise SkipError("retune.enabled=false: these jobs do not re-tune")
-        if rows:
-            data = draw_rows(replace(job.data, select=select[::2]), rows, job.seed("rows"))
-            # The cached answers of the teacher are to the job's own rows.
-            drawn = replace(job, data=data, cache=StageCache(None))
-            model = retune(drawn, self.tuned, model, [])[0]
-        held_out = replace(job, data=replace(job.data, select=select[1::2]))
-        return replace(self, job=held_out, limit=None).balanced(model)
 
 
 def read_method(method: str) -> AttributionConfig:

@@ -1,4 +1,4 @@
-"""The parts of an anatomy that train nothing, each a table with a row per measured number.
+"""The parts of an anatomy, each a table with a row per measured number.
 
 A removed neuron outputs zero. The protocol is that of Wang et al. (2022, "Finding Skill Neurons"):
 remove neurons by relevance, beside a random control of equal size, and score the task again.

@@ -1,4 +1,4 @@
-"""The figures of studies/anatomy.md and its table of methods, from the tables in results/anatomy.
+"""The figures of studies/anatomy.md, from the tables in results/anatomy.
 
 They are of one backbone. One shade per quantity, from white at nothing; lines differ in their
 marks, too.
@@ -15,8 +15,6 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from skip_exp.report.figures import INK, PLOT_SETTINGS, Style, add, styles
-from skip_exp.report.tables import pipe_rows
-from studies.anatomy.measure import SENTIMENT
 from studies.evidence import TITLES
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -29,12 +27,11 @@ PANELS = 2  # a row
 
 
 def draw() -> None:
-    """Write every figure, and print the table of methods."""
+    """Write every figure."""
     mpl.rcParams.update({**PLOT_SETTINGS, "font.size": 12})
     OUT.mkdir(exist_ok=True)
     for name, picture in PICTURES.items():
         picture(pd.read_csv(TABLES / f"{name}.csv")).savefig(OUT / f"{name}.png", dpi=130)
-    print(pipe_rows(rank_methods(pd.read_csv(TABLES / "methods.csv"))))
 
 
 # --- numbers ------------------------------------------------------------------------------------
@@ -56,28 +53,6 @@ def areas(curves: pd.DataFrame) -> pd.DataFrame:
             area[first] = float(np.trapezoid(part["score"], part["removed"])) / width
         rows.append(dict(zip(keys, names, strict=True)) | {"area": area["least"] - area["most"]})
     return pd.DataFrame(rows)
-
-
-def rank_methods(curves: pd.DataFrame) -> list[list[str]]:
-    """The area between both orders in points: a row per method, best first."""
-    found = 100 * areas(curves).pivot_table("area", "by", "task")
-    found = found.assign(mean=found.mean(axis=1)).sort_values("mean", ascending=False)
-    heads = ["method", *title_tasks(found.columns)]
-    rows = [[str(by), *(f"{value:+.1f}" for value in row)] for by, row in found.iterrows()]
-    return [heads, ["---"] * len(heads), *rows]
-
-
-def gains(transfers: pd.DataFrame) -> pd.DataFrame:
-    """The rows with ``gain``: the score above the mean of the task's random draws.
-
-    Every owner's skill has a draw with as many neurons of each layer. Their mean is steadier than
-    any of them: draws of one task differ by up to 15 points.
-    """
-    keys = ["task", "backbone", "seed", "ratio", "rows"]
-    is_random = transfers["is_random"]
-    random = transfers[is_random].groupby(keys)["score"].mean().rename("random")
-    found = transfers[~is_random].join(random, on=keys)
-    return found.assign(gain=found["score"] - found["random"])
 
 
 def average(table: pd.DataFrame, x: pd.Series) -> pd.DataFrame:
@@ -190,35 +165,6 @@ def causal(table: pd.DataFrame) -> Figure:
     return figure
 
 
-def transfer(table: pd.DataFrame) -> Figure:
-    """Points above random neurons after re-tuning."""
-    found = 100 * gains(table).pivot_table("gain", "kept", "task", sort=False)
-    figure, (axes,) = open_matrices(len(found), 1)
-    order = [*sorted(found.columns, key=lambda task: (task not in SENTIMENT, task))]
-    shade(axes, found.loc[order, order], "+.1f")
-    axes.set(xlabel="re-tuned", ylabel="neurons kept", title="score above random neurons, points")
-    return figure
-
-
-def scarcity(table: pd.DataFrame) -> Figure:
-    """Score against the rows of re-tuning, a panel per cut and task."""
-    legend = styles(dict.fromkeys(table["by"]))
-    cut = (100 * table["ratio"]).map("{:g} % cut".format)
-    table = table.assign(panel=table["task"].replace(TITLES) + ", " + cut)
-    figure, grid = open_panels(list(dict.fromkeys(table["panel"])))
-    for panel, cases in table.groupby("panel", sort=False):
-        axes, counts = grid[str(panel)], sorted(cases["rows"].unique())
-        for by, part in cases.groupby("by", sort=False):
-            marks = average(part, part["rows"].map(counts.index))
-            add(axes, legend[str(by)], marks, marks)
-        axes.set_xticks(range(len(counts)), [f"{count:,}" for count in counts])
-    for _, cases in table.groupby("task"):  # one scale for both cuts
-        scale = 100 * cases["score"].min() - 2, 100 * cases["score"].max() + 2
-        for panel in cases["panel"].unique():
-            grid[str(panel)].set_ylim(scale)
-    return label(figure, legend, "rows of re-tuning")
-
-
 def calibration(table: pd.DataFrame) -> Figure:
     """The expected calibration error by task, before and after the cut and after re-tuning."""
     shown = table[(table["state"] == "dense") | (table["ratio"] == RATIO)]
@@ -240,7 +186,5 @@ PICTURES = {
     "ablation": ablation,
     "overlap": overlap,
     "causal": causal,
-    "transfer": transfer,
-    "scarcity": scarcity,
     "calibration": calibration,
 }

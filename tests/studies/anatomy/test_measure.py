@@ -15,7 +15,6 @@ from skip_exp.models.family import Site
 from skip_exp.models.surgery import shapes_of, site_sizes
 from skip_exp.phases.build import phase_seed
 from skip_exp.pruning.allocate import allocate
-from skip_exp.report.tables import pipe_rows
 from studies.anatomy import pictures
 from studies.anatomy.measure import (
     Options,
@@ -178,18 +177,6 @@ def test_overlap_is_of_other_seeds():
         assert numbers(axes) == ["0.50", "0.25", "0.25", "0.50"]
 
 
-def test_transfer_is_above_random_neurons_in_points():
-    score = {("a", "a"): 0.9, ("a", "b"): 0.7, ("b", "a"): 0.75, ("b", "b"): 0.8}
-    about = {"backbone": "x", "seed": 1, "ratio": 0.9, "rows": 64}
-    rows = [
-        {**about, "kept": kept, "task": task, "is_random": random, "score": 0.7 if random else s}
-        for (kept, task), s in score.items()
-        for random in (False, True)
-    ]
-    (axes,) = pictures.transfer(pd.DataFrame(rows)).axes
-    assert numbers(axes) == ["+20.0", "+0.0", "+5.0", "+10.0"]
-
-
 def test_area_by_hand():
     rows = [("least", 0.0, 0.8), ("least", 0.5, 0.8), ("least", 1.0, 0.4)]
     rows += [("most", 0.0, 0.8), ("most", 0.5, 0.4), ("most", 1.0, 0.4)]
@@ -203,9 +190,3 @@ def test_every_stored_table_has_a_figure(name):
     table = pd.read_csv(pictures.TABLES / f"{name}.csv")
     assert pictures.PICTURES[name](table).axes
     assert (pictures.OUT / f"{name}.png").is_file()
-
-
-def test_the_page_has_the_table_of_the_rows():
-    page = (pictures.ROOT / "studies/anatomy.md").read_text(encoding="utf-8")
-    rows = pd.read_csv(pictures.TABLES / "methods.csv")
-    assert pipe_rows(pictures.rank_methods(rows)) in page
