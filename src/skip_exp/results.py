@@ -140,7 +140,7 @@ class Result(Part):
     data_hash: str | None = None  # of the texts and labels that were read
     duplicates: int | None = None  # validation rows whose texts are also in train or select
     dropped: int | None = None  # rows left out: bad ones, and duplicates in train or select
-    train_rows: int | None = None  # how many were drawn to train on; None: all there are
+    train_rows: int | None = None  # drawn for train and its slice; None: all there are
     n_train: int | None = None  # rows that were trained on, without the selection slice
     n_eval: int | None = None  # validation rows
     majority: dict[str, float] = {}  # {metric: score of always answering the majority class}

@@ -1,6 +1,5 @@
 import logging
 from collections import Counter
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,9 +13,8 @@ from skip_exp.backbones.embedded import find_embedded_folder
 from skip_exp.backbones.load import load_backbone
 from skip_exp.data.augment import NEAR, copies_of, near_words, whole_words, word_tokens
 from skip_exp.data.batches import UNLABELLED, answer_all, batch_by_length, collate, tokenize
-from skip_exp.data.module import draw_rows, encode
+from skip_exp.data.module import encode
 from skip_exp.data.rows import Rows
-from skip_exp.errors import ConfigError
 
 from .conftest import spec
 
@@ -104,41 +102,6 @@ def test_collate_pads_to_the_longest_row_only() -> None:
     assert all(v.dtype == torch.long for v in batch.values())
     bare = collate([{"input_ids": [2, 3], "label": 0}], pad_id=9)
     assert set(bare) == {"input_ids", "attention_mask", "labels"}
-
-
-# --- data.train_rows ----------------------------------------------------------------------------
-
-
-def numbered(tokenizer: PreTrainedTokenizerFast) -> Rows:
-    """Train row i has the text ``a`` i + 1 times."""
-    return encode(raw(*([" ".join("a" * (i + 1))] for i in range(36))), tokenizer, 64)
-
-
-def test_the_rows_drawn_are_the_same_everywhere(
-    tokenizer: PreTrainedTokenizerFast, caplog: pytest.LogCaptureFixture
-) -> None:
-    """Written down, so that every process, machine and library version is held to them."""
-    caplog.set_level(logging.INFO)
-    task = numbered(tokenizer)
-
-    def indices(count: int, seed: int) -> list[int]:
-        return [len(row["input_ids"]) - 3 for row in draw_rows(task, count, seed).train]
-
-    assert indices(6, seed=1) == [0, 3, 6, 7, 9, 35]
-    assert indices(6, seed=2) == [3, 6, 14, 20, 28, 33]
-    assert (6, 36) in [record.args for record in caplog.records]
-    assert set(indices(6, seed=1)) < set(indices(20, seed=1))
-
-
-def test_all_but_the_train_rows_stays(tokenizer: PreTrainedTokenizerFast) -> None:
-    task = numbered(tokenizer)
-    drawn = draw_rows(task, 6, seed=1)
-    assert (drawn.train_rows, task.train_rows) == (6, None)
-    assert replace(drawn, train=task.train, train_rows=None) == task
-    assert drawn.token_counts()[4] == sum(len(row["input_ids"]) - 2 for row in drawn.train)
-    assert draw_rows(task, 36, seed=1) is draw_rows(task, 99, seed=1) is task
-    with pytest.raises(ConfigError, match=r"^data\.train_rows=1: "):  # a single label
-        draw_rows(task, 1, seed=1)
 
 
 TEXT = "The movie was wonderful, and the transactions' unhappiness was boring."

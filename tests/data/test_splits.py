@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from skip_exp.data.rows import Rows, get_texts
+from skip_exp.data.rows import Row, Rows, draw_rows, get_texts
 from skip_exp.data.splits import choose_slice, draw_stratified, join_rows
 from skip_exp.errors import DataError
 
@@ -295,3 +295,40 @@ def test_train_rows_that_are_validation_rows_are_counted_and_dropped(
     found = load(files | more, {"extra": ["more"]}, deduplicate=True)
     assert (len(found.train), found.dropped) == (35, 28)
     assert found.majority == pytest.approx({"accuracy": 0.6})
+
+
+# --- data.train_rows ----------------------------------------------------------------------------
+
+
+def numbered(count: int) -> list[Row]:
+    """Rows whose texts are their numbers, two of a label after each other."""
+    return [Row(texts=[str(number)], label=number // 2 % 2) for number in range(count)]
+
+
+def test_the_rows_drawn_are_the_same_everywhere(caplog: pytest.LogCaptureFixture) -> None:
+    """Written down, so that every process, machine and library version is held to them."""
+    caplog.set_level(logging.INFO)
+    task = numbered(36)
+
+    def indices(count: int, seed: int) -> list[int]:
+        return [int(text) for (text,) in get_texts(draw_rows(task, count, seed))]
+
+    assert indices(6, seed=1) == [0, 3, 6, 7, 9, 35]
+    assert indices(6, seed=2) == [3, 6, 14, 20, 28, 33]
+    assert (6, 36) in [record.args for record in caplog.records]
+    assert set(indices(6, seed=1)) < set(indices(20, seed=1))
+    assert draw_rows(task, 36, 1) is draw_rows(task, 99, 1) is task
+
+
+def test_the_slice_is_a_part_of_the_rows_drawn(tmp_path: Path) -> None:
+    """100 rows are 100 labels in all: no other row chooses an epoch."""
+    lines = [{"s": text, "label": row["label"]} for row in numbered(400) for text in row["texts"]]
+    files = {"train": file(tmp_path / "train.jsonl", lines)}
+    files["validation"] = file(tmp_path / "validation.jsonl", [{"s": "a", "label": 0}])
+    whole = load(files)
+    few = load(files, seed=1, train_rows=100)
+    assert [len(few.train), len(few.select)] == [90, 10]
+    assert [len(whole.train), len(whole.select)] == [360, 40]
+    assert load(files, train_rows=5000) == whole
+    assert few.fingerprint != load(files, seed=2, train_rows=100).fingerprint
+    assert few.read == whole.read

@@ -268,8 +268,8 @@ def test_fewer_train_rows_are_another_job(tmp_path: Path) -> None:
             ["data.train_rows=5000"],
         )
     )
-    assert [len(job.data.train) for job in (whole, few, more)] == [360, 50, 360]
-    assert len(few.data.select) == 40
+    assert [len(job.data.train) for job in (whole, few, more)] == [360, 45, 360]
+    assert len(few.data.select) == 5
     keys = [stage_key(fit_dense, job.dense_arguments) for job in (whole, few, same, other, more)]
     assert keys[1] == keys[2] and keys[0] == keys[4] and keys[0] != keys[1] != keys[3]
     assert few.key == same.key

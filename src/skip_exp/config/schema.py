@@ -115,7 +115,9 @@ class DataConfig(Group):
         bounds=(8, 100_000),
     )
     train_rows: int | None = key(
-        None, "Train on this many rows, drawn by the seed; null: all.", bounds=(1, 10**9)
+        None,
+        "Train on this many rows, slice included, drawn by the seed; null: all.",
+        bounds=(1, 10**9),
     )
     deduplicate: bool = key(
         False, "Drop train rows that are also select rows, and those of both that are scored."

@@ -1,7 +1,6 @@
 """From a task's rows to batches for Lightning and for attribution.
 
-Adds token ids, draws the rows that a job trains on, and batches with little padding in a
-reproducible order.
+Adds token ids, and batches with little padding in a reproducible order.
 """
 
 import logging
@@ -24,8 +23,8 @@ from skip_exp.data.batches import (
     order_by_length,
     tokenize,
 )
-from skip_exp.data.rows import Rows, get_labels, get_texts
-from skip_exp.errors import ConfigError, DataError
+from skip_exp.data.rows import Rows, get_texts
+from skip_exp.errors import DataError
 
 log = logging.getLogger(__name__)
 
@@ -61,28 +60,6 @@ def encode(rows: Rows, tokenizer: PreTrainedTokenizerBase, max_length: int) -> R
         extra={name: add_tokens(part, name) for name, part in rows.extra.items()},
         tokenizer=tokenizer,
     )
-
-
-def draw_rows(rows: Rows, count: int, seed: int) -> Rows:
-    """The task with ``count`` random train rows, kept in their original order.
-
-    The draw depends on ``seed`` alone, and a smaller draw is a subset of a larger one.
-
-    Raises:
-        ConfigError: all drawn rows have the same label.
-    """
-    total = len(rows.train)
-    if count >= total:
-        return rows
-    order = np.random.default_rng(seed).permutation(total)
-    drawn = [rows.train[i] for i in sorted(order[:count])]
-    if len(set(get_labels(drawn))) == 1:
-        name = rows.spec.outcome.name(drawn[0]["label"], rows.spec.labels)
-        raise ConfigError(
-            "data.train_rows", count, f"all drawn rows have the label {name!r}; draw more"
-        )
-    log.info("data: drew %d of %d train rows (data.train_rows)", count, total)
-    return replace(rows, train=drawn, train_rows=count)
 
 
 _MEGA = 50  # batches whose rows are sorted by length together

@@ -48,7 +48,6 @@ class Rows:
         dropped: number of rows left out: bad ones, and duplicates in train or select.
         duplicates: number of validation rows whose texts are also in train or select.
         majority: scores of always predicting validation's most frequent label.
-        train_rows: number of rows drawn for ``train``; None: all of them.
         tokenizer: that made the token ids; None before.
     """
 
@@ -63,7 +62,6 @@ class Rows:
     dropped: int = 0
     duplicates: int = 0
     majority: dict[str, float] = field(default_factory=dict)
-    train_rows: int | None = None
     tokenizer: Any = None
 
     @property
@@ -176,6 +174,16 @@ def set_apart(spec: TaskConfig, splits: Splits, seed: int) -> Splits:
         raise DataError(f"task {spec.name}: {NOT_APART}: give task.files.{spec.validation}")
     rest, validation = _divide(train, held)
     return {spec.train: rest, spec.validation: validation} | splits
+
+
+def draw_rows(rows: list[Row], count: int, seed: int) -> list[Row]:
+    """``count`` random train rows in their order; a smaller draw is a subset of a larger one."""
+    total = len(rows)
+    if count >= total:
+        return rows
+    order = np.random.default_rng(seed).permutation(total)
+    log.info("data: drew %d of %d train rows (data.train_rows)", count, total)
+    return [rows[i] for i in sorted(order[:count])]
 
 
 def cut_slice(spec: TaskConfig, splits: Splits) -> tuple[list[Row], list[Row]]:

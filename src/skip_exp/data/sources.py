@@ -21,6 +21,7 @@ from skip_exp.data.rows import (
     Splits,
     check_train,
     cut_slice,
+    draw_rows,
     get_labels,
     get_texts,
     hash_rows,
@@ -48,7 +49,7 @@ def load_rows(spec: TaskConfig, data: DataConfig, seed: int = 1) -> Rows:
     """Read every split of a task and set apart what it has no split for.
 
     Args:
-        seed: draws the validation split of a task whose files have none.
+        seed: draws ``data.train_rows``, and the validation split of a task whose files have none.
 
     Raises:
         DataError: no source has the task, or its rows do not fit the task's description.
@@ -67,6 +68,9 @@ def load_rows(spec: TaskConfig, data: DataConfig, seed: int = 1) -> Rows:
         splits = set_apart(spec, splits, seed)
     # Repeated rows go first, so that the slice is every tenth of the rows that stay.
     splits = separate(spec, splits, data.deduplicate)
+    dropped = count - sum(map(len, splits.values()))
+    if data.train_rows is not None:  # before the slice, so that no other label is known
+        splits[spec.train] = draw_rows(splits[spec.train], data.train_rows, seed)
     check_train(spec, splits[spec.train], tables[spec.train].where)
     train, select = cut_slice(spec, splits)
     if source == STAND_IN:
@@ -81,7 +85,7 @@ def load_rows(spec: TaskConfig, data: DataConfig, seed: int = 1) -> Rows:
         source=source,
         fingerprint=hash_rows(splits),
         read=read,
-        dropped=count - sum(map(len, splits.values())),
+        dropped=dropped,
         duplicates=sum(texts in seen for texts in get_texts(splits[spec.validation])),
         majority=score_majority(spec, get_labels(splits[spec.validation])),
     )

@@ -66,7 +66,6 @@ def begin_result(job: Job) -> Result:
         data_source=data.source,
         data_is_sample=data.is_sample,
         data_hash=data.read,
-        train_rows=data.train_rows,
         n_train=len(data.train),
         duplicates=data.duplicates,
         dropped=data.dropped,

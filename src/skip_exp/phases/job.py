@@ -103,7 +103,6 @@ class Job:
         spec = data.spec
         backbone = self.backbone
         start = self.start
-        rows = [data.fingerprint, data.train_rows, data.train_rows and cfg.seed]
         reading = [
             cfg.data.max_length,
             spec.text,
@@ -114,7 +113,7 @@ class Job:
         ]
         weights = [backbone.content_hash, backbone.family.name, backbone.readout]
         return {
-            "data": Keyed(digest([rows, reading]), lambda: data),
+            "data": Keyed(digest([data.fingerprint, reading]), lambda: data),
             "backbone": Keyed(digest(weights), lambda: backbone),
             "pooling": cfg.backbone.pooling,
             "prompt": cfg.prompt,

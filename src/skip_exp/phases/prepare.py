@@ -12,7 +12,7 @@ from skip_exp.cache.version import digest, parts_code
 from skip_exp.callbacks.between import Method
 from skip_exp.config.checks import import_part
 from skip_exp.config.schema import AttributionConfig, Config
-from skip_exp.data.module import draw_rows, encode
+from skip_exp.data.module import encode
 from skip_exp.data.rows import Rows
 from skip_exp.data.sources import load_rows, local_files
 from skip_exp.errors import ConfigError
@@ -110,8 +110,6 @@ _loaded: dict[str, Rows] = {}  # tokenised data of the last few tasks of this pr
 def _read_data(cfg: Config, backbone: Backbone) -> Rows:
     """The rows of the job as token ids; the log says where they are from."""
     data = _encode_rows(cfg, backbone)
-    if cfg.data.train_rows is not None:
-        data = draw_rows(data, cfg.data.train_rows, phase_seed(cfg.seed, "rows"))
     log.info(
         "%s: %d train, %d select, %d validation rows from %s",
         cfg.task.name,
@@ -134,10 +132,10 @@ def _encode_rows(cfg: Config, backbone: Backbone) -> Rows:
     task = cfg.task
     data = cfg.data
     files = stamp(*local_files(task, data.dir).values())
-    # Where a task has no validation file, the seed decides which rows are set apart.
-    seed = cfg.seed if task.files and task.validation not in task.files else None
-    reading = asdict(data) | {"train_rows": None}  # which are drawn afterwards
-    key = digest([asdict(task), reading, files, seed, backbone.content_hash])
+    # The seed draws train rows and, where a task has no validation file, those set apart.
+    is_apart = bool(task.files) and task.validation not in task.files
+    seed = cfg.seed if is_apart or data.train_rows is not None else None
+    key = digest([asdict(task), asdict(data), files, seed, backbone.content_hash])
     if key not in _loaded:
         rows = load_rows(task, data, cfg.seed)
         while len(_loaded) >= 4:

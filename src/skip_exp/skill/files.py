@@ -160,6 +160,7 @@ def read_job_rows(about: SkillRecord, folder: Path | None) -> Rows:
         dir=data.get("dir") or directory if source == "local" else None,
         drop_bad=data.get("drop_bad", False),
         deduplicate=data.get("deduplicate", False),
+        train_rows=data.get("train_rows"),
         sep=data.get("sep"),
         encoding=data.get("encoding", "utf-8"),
     )
