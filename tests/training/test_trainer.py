@@ -19,13 +19,16 @@ from skip_exp.config.groups import RetuneConfig, TaskConfig, TrainConfig
 from skip_exp.config.schema import TrainerConfig
 from skip_exp.data.batches import UNLABELLED, collate
 from skip_exp.errors import ConfigError, SkipError
+from skip_exp.models.readouts import watch_features
 from skip_exp.models.surgery import cut, shapes_of
 from skip_exp.models.trained import list_factors, train_only, trainable_state
 from skip_exp.outcomes.one_label import OneLabel
 from skip_exp.training import trainer as trainers
 from skip_exp.training.module import (
+    CONTRAST_TEMPERATURE,
     PROBE_STRENGTH,
     PromptTuner,
+    contrastive_loss,
     fit_linear,
 )
 from skip_exp.training.trainer import usable
@@ -170,6 +173,50 @@ def test_the_loss_is_the_mean_over_rows_of_cross_entropies() -> None:
     log_p = logits.log_softmax(-1)
     first, second, third = (-float(log_p[row, row % 2]) for row in range(3))
     assert loss == pytest.approx((first + second + third) / 4)
+
+
+def test_contrastive_loss_by_hand() -> None:
+    """Two texts of a label at right angles, a third that is opposite to the first, one unknown."""
+    features = torch.tensor([[2.0, 0.0], [0.0, 3.0], [-1.0, 0.0], [0.0, -1.0]])
+    labels = torch.tensor([0, 0, 1, UNLABELLED])
+    far = math.exp(-1 / CONTRAST_TEMPERATURE)
+    first = -math.log(1 / (1 + far + 1))  # similarity 0, -1, 0 to the others
+    second = -math.log(1 / (1 + 1 + far))
+    expected = (first + second) / 2  # the third has no partner
+    assert float(contrastive_loss(features, labels)) == pytest.approx(expected, rel=1e-6)
+    assert float(contrastive_loss(features[1:], labels[1:])) == 0.0
+    together = features.clone()
+    together[1] = together[0]
+    assert contrastive_loss(together, labels) < contrastive_loss(features, labels)
+
+
+@pytest.mark.parametrize(
+    ("kind", "readout", "batch", "is_contrasted"),
+    [
+        ("bert", "head", 8, True),
+        ("bert", "head", 7, False),
+        ("bert", "mlm", 8, False),
+        ("t5", "seq2seq", 8, False),
+    ],
+)
+def test_what_the_class_layer_reads_is_pulled_together(
+    kind: str, readout: str, batch: int, is_contrasted: bool
+) -> None:
+    losses = {}
+    for contrast in (0.0, 0.5):
+        tuned = tuner(contrast=contrast, batch=batch)
+        tuned.model = tiny_model(kind, "prefix", readout, labels=2).eval()
+        tuned.log = lambda *_, **__: None  # type: ignore[method-assign, assignment]
+        rows = collate(ROWS, 0)
+        losses[contrast] = float(tuned.training_step(rows, 0))
+        assert tuned.is_contrasted == (is_contrasted and contrast > 0)
+    if not is_contrasted:
+        assert losses[0.5] == losses[0.0]
+        return
+    with torch.no_grad(), watch_features(tuned.model.readout) as features:
+        tuned.model(rows["input_ids"], rows["attention_mask"])
+    pull = float(contrastive_loss(features[0], rows["labels"]))
+    assert losses[0.5] == pytest.approx(losses[0.0] + 0.5 * pull)
 
 
 def test_a_head_starts_as_logistic_regression() -> None:

@@ -180,6 +180,12 @@ class TrainConfig(Group):
         1e-4, "Learning rate of the backbone's weights with train=layers and full.", bounds=RATE
     )
     rank: int = key(8, "Rank of each low-rank update.", bounds=RANK)
+    contrast: float = key(
+        0.0,
+        "Weight of the supervised contrastive loss, with a head and where `batch` has four texts "
+        "or more per label.",
+        bounds=(0, 100),
+    )
 
 
 @dataclass

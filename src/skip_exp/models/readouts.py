@@ -6,8 +6,8 @@ a fine-tuned classifier.
 """
 
 import copy
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
@@ -115,6 +115,26 @@ class HeadReadout(Readout):
     def logits(self, model: HFModel, family: Family, encoded: Encoded) -> Tensor:
         with keep_fp32(encoded.hidden):
             return self.linear(encoded.pool(self.pooling, self.linear.weight.dtype))
+
+
+@contextmanager
+def watch_features(readout: Readout) -> Iterator[list[Tensor]]:
+    """What the linear of a head gets in each call within the block [rows, in].
+
+    Example:
+        with watch_features(model.readout) as features:
+            logits = model(**batch)
+    """
+    features: list[Tensor] = []
+
+    def store(_linear: nn.Module, inputs: tuple[Tensor]) -> None:
+        features.append(inputs[0])
+
+    if isinstance(readout, HeadReadout):
+        with readout.linear.register_forward_pre_hook(store):
+            yield features
+    else:
+        yield features
 
 
 class MlmReadout(Readout):

@@ -5,11 +5,10 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import cast
 
 import torch
 from lightning.pytorch.loggers import Logger
-from torch import Tensor, nn
+from torch import Tensor
 
 from skip_exp.backbones.load import Backbone
 from skip_exp.cache.store import JOB_STAGE, Entry, Keyed, stage_key
@@ -20,7 +19,7 @@ from skip_exp.data.batches import Batch, Row, answer_all, batch_by_length, colla
 from skip_exp.data.module import EVAL_BATCH, TextDataModule
 from skip_exp.data.rows import Rows, get_labels
 from skip_exp.errors import ConfigError
-from skip_exp.models.readouts import HeadReadout
+from skip_exp.models.readouts import HeadReadout, watch_features
 from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.models.surgery import flops
 from skip_exp.models.trained import load_trainable, train_only, trainable_state
@@ -194,6 +193,8 @@ def fit(
     metric = spec.metrics[0]
     select = len(rows.encoded.select)
     tuner = PromptTuner(model, phase, replace(settings, epochs=epochs), spec, distill)
+    if tuner.is_contrasted:
+        log.info("%s: several texts of each label a batch: they are pulled together", phase)
     last, curves = trainers.fit(tuner, rows, trainer, metric, seed, loggers, select, unfinished)
     log_choice(phase, metric, epochs, **last.describe())
     replay(loggers, [mark_kept(phase, curves.points, last.epoch)])
@@ -227,12 +228,7 @@ def start_readout(
 
 def read_features(model: SoftPromptModel, batch: Batch) -> Tensor:
     """What the linear of a head gets for a batch [rows, in]."""
-    features: list[Tensor] = []
-
-    def store(_linear: nn.Module, inputs: tuple[Tensor]) -> None:
-        features.append(inputs[0])
-
-    with cast(HeadReadout, model.readout).linear.register_forward_pre_hook(store):
+    with watch_features(model.readout) as features:
         model(**batch)
     return features[0]
 

@@ -6,11 +6,13 @@ from typing import Any
 
 import lightning as L
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import get_linear_schedule_with_warmup
 
 from skip_exp.config.groups import TaskConfig, TrainConfig
 from skip_exp.errors import SkipError
+from skip_exp.models.readouts import HeadReadout, keep_fp32, watch_features
 from skip_exp.models.soft_prompt import SoftPromptModel
 from skip_exp.models.trained import (
     list_factors,
@@ -20,9 +22,12 @@ from skip_exp.models.trained import (
     unmerge_updates,
 )
 from skip_exp.outcomes.registry import Outcome
+from skip_exp.outcomes.scores import UNLABELLED
 
 # Entries of a batch that are not model inputs.
 TARGETS = ("labels", "teacher")
+CONTRAST_TEMPERATURE = 0.1
+PARTNERS = 4  # texts of a batch per label; with fewer the contrastive loss cost accuracy
 PROBE_STRENGTH = 1.0  # C of the logistic regression
 PROBE_STEPS = 100  # of L-BFGS at most
 
@@ -67,6 +72,16 @@ class PromptTuner(L.LightningModule):
         self.train()
         unmerge_updates(self.model.backbone)
 
+    @property
+    def is_contrasted(self) -> bool:
+        """Whether texts of one label are pulled together: a batch must have several of each."""
+        return (
+            self.settings.contrast > 0
+            and self.outcome.is_exclusive
+            and isinstance(self.model.readout, HeadReadout)
+            and self.settings.batch >= PARTNERS * self.task.num_labels
+        )
+
     def _loss(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         logits = self.model(**{name: x for name, x in batch.items() if name not in TARGETS})
         labels = batch["labels"]
@@ -79,9 +94,13 @@ class PromptTuner(L.LightningModule):
             self.log(f"{self.phase}/{group['name']}", group["lr"])
 
     def training_step(self, batch: dict[str, Tensor], _: int) -> Tensor:
-        logits, loss = self._loss(batch)
+        with watch_features(self.model.readout) as features:
+            logits, loss = self._loss(batch)
         if self.distill:
             loss = torch.lerp(loss, self.outcome.soft_loss(logits, batch["teacher"]), self.distill)
+        if self.is_contrasted:
+            pull = contrastive_loss(features[0], batch["labels"])
+            loss = loss + self.settings.contrast * pull
         if not loss.requires_grad:
             raise SkipError(
                 f"{self.phase}.train={self.settings.train}: pruning removed all of it; use a"
@@ -156,6 +175,28 @@ class PromptTuner(L.LightningModule):
 
 def _list_trained(module: nn.Module) -> list[nn.Parameter]:
     return [p for p in module.parameters() if p.requires_grad]
+
+
+def contrastive_loss(features: Tensor, labels: Tensor) -> Tensor:
+    """The supervised contrastive loss of Khosla et al. (2020, equation 2), as in Gunel et al. 2021.
+
+    Every text is asked which others have its label, by the similarity of normalized features. The
+    mean over the texts that have such others; 0 where there is none.
+
+    Args:
+        features: [rows, H].
+        labels: class indices [rows]; a text without one is nobody's partner.
+    """
+    with keep_fp32(features):
+        directions = F.normalize(features, dim=1)
+        similarity = directions @ directions.T / CONTRAST_TEMPERATURE
+    # No text is its own partner.
+    shares = similarity.fill_diagonal_(-torch.inf).log_softmax(1)
+    is_partner = labels[:, None].eq(labels) & labels.ne(UNLABELLED)
+    is_partner.fill_diagonal_(False)
+    partners = is_partner.sum(1)
+    losses = -shares.masked_fill(~is_partner, 0.0).sum(1) / partners.clamp_min(1)
+    return losses.sum() / partners.count_nonzero().clamp_min(1)
 
 
 def fit_linear(linear: nn.Linear, inputs: Tensor, labels: Tensor, outcome: Outcome) -> None:
