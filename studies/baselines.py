@@ -60,7 +60,7 @@ def measure(task: str, count: int | None, seed: int) -> Iterator[dict[str, Any]]
         Split.of(rows, part) for part in (rows.train, rows.select, rows.validation)
     )
     about = skill_record(job, job.new_model(), begin_result(job))
-    for model in fit_baselines(job, about, train, select):
+    for model in fit_baselines(job, about, train):
         yield {
             "task": task,
             "seed": seed,

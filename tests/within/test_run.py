@@ -274,10 +274,10 @@ def test_the_last_lines_say_what_the_rows_cannot_show() -> None:
 def test_tf_idf_takes_texts_and_pairs() -> None:
     texts = [["good film", "yes"], ["bad plot", "no"]] * 10
     rows = Split(texts, np.array([1, 0] * 10), "accuracy", 2)
-    words = fit_words(rows, rows)
+    words = fit_words(rows)
     assert words is not None and words.predict(texts).tolist() == [1, 0] * 10
     assert words.mb > 0
-    assert fit_words(replace(rows, texts=[["."]] * 20), rows) is None
+    assert fit_words(replace(rows, texts=[["."]] * 20)) is None
 
 
 @pytest.fixture(scope="module")

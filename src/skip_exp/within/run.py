@@ -154,7 +154,6 @@ class Search:
             self.uncut_job,
             read_about(self.find_skill(self.cuts[0])),
             Split.of(self.rows, self.rows.train),
-            self.select,
         )
         self.announce("timing")
         with on_threads(1):

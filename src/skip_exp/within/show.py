@@ -35,7 +35,7 @@ from skip_exp.within.choose import (
 
 log = logging.getLogger(__name__)
 
-TF_IDF = "TF-IDF, logistic regression"
+TF_IDF = "TF-IDF, linear SVM"
 HEAD = "linear head on frozen features"
 UNCUT = f"uncut, {REFERENCE}"  # a candidate's name
 MARKS = {form: style.marker for form, style in styles(FORMS).items()}

@@ -29,10 +29,9 @@ def weigh(cfg: Config, skill: Skill, result: Result) -> None:
     with console.say_nothing():
         job = prepare(cfg)
         rows = job.data
-        train = Split.of(rows, rows.train)
         select = Split.of(rows, rows.select)
         validation = Split.of(rows, rows.validation)
-        baselines = fit_baselines(job, skill.about, train, select)
+        baselines = fit_baselines(job, skill.about, Split.of(rows, rows.train))
 
     # Speed needs no trained weights: the job has stored the uncut model's answers alone.
     skills = {"final": skill}
