@@ -55,22 +55,6 @@ def test_the_folder_that_is_held_is_that_of_the_results(cli: Cli, tmp_path: Path
     assert tmp_path / "outputs/a/rte/result.json" in files and len(files) == 2
 
 
-def test_a_sweep_names_the_folders_that_it_continues(cli: Cli, tmp_path: Path) -> None:
-    sweep = ("+task=rte", "seed=1,2", "-m")
-    folders = []
-    for overrides in ([*sweep], [*sweep], [*sweep, "prune.ratio=0.7"], [*sweep]):
-        ended = cli(*overrides)
-        assert ended.code == 0
-        line = next((line for line in ended.out.splitlines() if "continues" in line), "")
-        assert [folder for folder in folders if folder in line] == (
-            [] if "prune.ratio=0.7" in overrides else folders
-        )
-        if "prune.ratio=0.7" not in overrides:
-            folders.append(ended.out.split("results: ")[1].split()[0])
-    assert len({*folders}) == 3 and all((tmp_path / folder).is_dir() for folder in folders)
-    assert "continues" not in cli(*sweep, "sweep.skip_done=false").out
-
-
 @pytest.mark.parametrize("name", [".hidden-${seed}", "wandb${seed}/x"])
 def test_a_sweep_finds_its_results_whatever_their_folders_are_called(cli: Cli, name: str) -> None:
     place = ("hydra.sweep.dir=all", f"hydra.sweep.subdir='{name}'")

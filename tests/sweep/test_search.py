@@ -51,7 +51,7 @@ def test_a_repeated_search_draws_the_same_values_and_more(cli: Cli, tmp_path: Pa
     first = cli(*SEARCH, run=interrupted)
     whole = cli(*SEARCH, "hydra.sweep.dir=whole", run=scored)
     assert (first.code, whole.code) == (130, 0)
-    assert "continues outputs/" in whole.out and "job 3 of 3" in whole.out
+    assert "job 3 of 3" in whole.out
     assert len({*drawn(whole)}) == 3 and drawn(whole)[:2] == drawn(first)
     assert {rate for rate, *_ in drawn(whole)} <= {0.01, 0.02, 0.04}
     params = best(tmp_path / "whole").best_params

@@ -1,7 +1,6 @@
 """``skip_exp.fit``: from rows to a small classifier, by the pipeline of the command line."""
 
 import logging
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from functools import partial
@@ -130,10 +129,8 @@ def run(cfg: DictConfig, task: Mapping[str, Any], settings: Sequence[str], root:
     check_given(job, settings)
     with _ONE:
         # What is refused has not waited for torch.
-        if console.PIPELINE not in sys.modules:
-            with console.shown():
-                log.info(console.LOADING)
-        pipeline = console.import_slow(console.PIPELINE)
+        with console.shown():
+            pipeline = console.load_pipeline()
         with console.shown(folder / LOG_FILE), console.keep_state():
             console.quiet_lightning()
             if job.task.metrics[0] == "f1_macro" and "task.metrics" not in chosen:

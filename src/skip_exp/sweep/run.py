@@ -28,7 +28,7 @@ from skip_exp.config.schema import Config, TrainerConfig, list_objectives, regis
 from skip_exp.errors import SkipError, is_full_disk
 from skip_exp.sweep.check import BASIC, list_jobs
 from skip_exp.sweep.finish import SWEEP, list_since, note_failure, start_of
-from skip_exp.utils import console, files
+from skip_exp.utils import console
 from skip_exp.utils.machine import list_gpus
 
 log = logging.getLogger(__name__)
@@ -49,7 +49,7 @@ def run_job(cfg: DictConfig) -> float | tuple[float, ...] | None:
         cfg.sweep.id = cfg.sweep.id or sweep_id()
         plain: Any = OmegaConf.to_container(cfg)
         with results.record_failure(cfg.output_dir, plain):
-            announce(cfg)
+            announce()
             run_composed(together.job_config(cfg))
     except Exception as problem:
         tell_failure(cfg, problem)
@@ -60,9 +60,7 @@ def run_job(cfg: DictConfig) -> float | tuple[float, ...] | None:
 def run_composed(cfg: Config) -> None:
     """Run a job, or find the model that `prune.within` asks for by several."""
     take_share(cfg.trainer)
-    if console.PIPELINE not in sys.modules:
-        log.info(console.LOADING)
-    pipeline = console.import_slow(console.PIPELINE)
+    pipeline = console.load_pipeline()
     logging.captureWarnings(True)  # into the log file
     console.quiet_lightning()
     if cfg.prune.within is None:
@@ -91,10 +89,9 @@ def read_objectives(cfg: DictConfig, has_failed: bool = False) -> float | tuple[
     return values[0] if values else None
 
 
-def announce(cfg: DictConfig) -> None:
+def announce() -> None:
     """Log the number of a sweep's job, the time left, and the job's overrides.
 
-    The first one also names the folders of earlier runs of the sweep, which the cache notes.
     If jobs run in parallel, their following lines begin with their number.
     """
     hydra = HydraConfig.get()
@@ -107,14 +104,6 @@ def announce(cfg: DictConfig) -> None:
     progress = f"{number} of {total}" if total else str(number)
     began = start_of(folder)
     done = len(list_since(began, folder, results.FILE))
-    if number == 1 and cfg.sweep.id and cfg.cache.dir and cfg.sweep.skip_done:
-        notes = Path(cfg.cache.dir) / "sweeps" / cfg.sweep.id.replace("/", "-")
-        lines = notes.read_text().splitlines() if notes.is_file() else []
-        folders = [line for line in lines if line != str(folder) and Path(line).is_dir()]
-        if folders:
-            log.info("continues %s: what is done there is not run again", ", ".join(folders))
-        folders.append(str(folder))
-        files.save(notes, "\n".join(folders).encode(), f"cache.dir={cfg.cache.dir}")
     if 0 < done < total:
         # Before those, a search may have made others.
         rest = (time.time() - began) / done * (total - max(done, hydra.job.num))

@@ -22,8 +22,9 @@ from typing import Any
 from rich.console import Console
 from tqdm import tqdm
 
+log = logging.getLogger(__name__)
+
 PIPELINE = "skip_exp.pipeline"  # takes seconds to import
-LOADING = "skip_exp: loading torch ..."  # said before imports that take seconds
 FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"  # of a log file, as in conf/config.yaml
 AFTER = 5  # seconds until a bar appears
 LOOK = "{desc} |{bar:30}| {n_fmt} of {total_fmt}, about {remaining} left"
@@ -41,6 +42,13 @@ def import_slow(name: str) -> ModuleType:
         module = importlib.import_module(name)
         gc.freeze()
     return module
+
+
+def load_pipeline() -> ModuleType:
+    """Import the pipeline; the first time, a line says so."""
+    if PIPELINE not in sys.modules:
+        log.info("skip_exp: loading torch ...")
+    return import_slow(PIPELINE)
 
 
 @contextmanager
@@ -139,9 +147,9 @@ def shown(file: Path | None = None) -> Iterator[None]:
     Args:
         file: that gets these lines, and tracebacks (DEBUG) where the caller has set up nothing.
     """
-    log = logging.getLogger("skip_exp")
-    level = log.level
-    propagate = log.propagate
+    package = logging.getLogger("skip_exp")
+    level = package.level
+    propagate = package.propagate
     handlers: list[logging.Handler] = []
     if file is not None:
         with suppress(OSError):  # the job itself reports a folder that cannot be written
@@ -149,24 +157,24 @@ def shown(file: Path | None = None) -> Iterator[None]:
             handlers.append(_LogFile(file, encoding="utf-8"))
             handlers[0].setFormatter(logging.Formatter(FORMAT))
     with warnings.catch_warnings():
-        if not (log.handlers or level):
+        if not (package.handlers or level):
             screen = logging.StreamHandler(sys.stdout)
             screen.setFormatter(logging.Formatter("%(message)s"))
             screen.setLevel(logging.INFO)
             handlers.append(screen)
-            log.setLevel(logging.DEBUG)
-            log.propagate = False  # a notebook's root handler would print each line again
+            package.setLevel(logging.DEBUG)
+            package.propagate = False  # a notebook's root handler would print each line again
             warnings.simplefilter("ignore")
         for handler in handlers:
-            log.addHandler(handler)
+            package.addHandler(handler)
         try:
             yield
         finally:
             for handler in handlers:
-                log.removeHandler(handler)
+                package.removeHandler(handler)
                 handler.close()
-            log.setLevel(level)
-            log.propagate = propagate
+            package.setLevel(level)
+            package.propagate = propagate
 
 
 @contextmanager

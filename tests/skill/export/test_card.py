@@ -90,7 +90,7 @@ def test_without_the_job_only_the_skill_speaks(saved: Saved) -> None:
     [
         ("embedded:minilm", ("sentence-transformers/all-MiniLM-L6-v2", "apache-2.0")),
         ("embedded:t5_mini", (None, "mit")),
-        ("FacebookAI/roberta-base", ("FacebookAI/roberta-base", "mit")),
+        ("FacebookAI/roberta-base", ("FacebookAI/roberta-base", None)),
         ("somebody/model", ("somebody/model", None)),
         ("/home/somebody/model", (None, None)),
     ],

@@ -12,25 +12,12 @@ from skip_exp.skill.record import SkillRecord, is_local
 
 CARD = "README.md"
 TEMPLATE = Path(__file__).with_name("card.md.jinja")
-# Hub ids and licences of known backbones. A model's own licence is its owner's to set.
+# Hub ids and licences of the bundled backbones. A model's own licence is its owner's to set.
 EMBEDDED_CARDS = {"embedded:minilm": "sentence-transformers/all-MiniLM-L6-v2"}
 LICENCES = {
     "embedded:roberta_mini": "apache-2.0",
     "embedded:t5_mini": "mit",
     "sentence-transformers/all-MiniLM-L6-v2": "apache-2.0",
-    "google-bert/bert-base-uncased": "apache-2.0",
-    "google-bert/bert-large-uncased": "apache-2.0",
-    "FacebookAI/roberta-base": "mit",
-    "FacebookAI/roberta-large": "mit",
-    "answerdotai/ModernBERT-base": "apache-2.0",
-    "answerdotai/ModernBERT-large": "apache-2.0",
-    "jhu-clsp/ettin-encoder-17m": "mit",
-    "jhu-clsp/ettin-encoder-32m": "mit",
-    "jhu-clsp/ettin-encoder-68m": "mit",
-    "google-t5/t5-small": "apache-2.0",
-    "google-t5/t5-base": "apache-2.0",
-    "google-t5/t5-large": "apache-2.0",
-    "google/flan-t5-base": "apache-2.0",
 }
 # Licences of the package's skills, for what starts from them.
 START_CARDS = {"skip_exp/nli": "cc-by-sa-4.0"}
