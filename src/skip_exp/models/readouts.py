@@ -122,8 +122,8 @@ def watch_features(readout: Readout) -> Iterator[list[Tensor]]:
     """What the linear of a head gets in each call within the block [rows, in].
 
     Example:
-        with watch_features(model.readout) as features:
-            logits = model(**batch)
+        >>> with watch_features(model.readout) as features:
+        ...     logits = model(**batch)
     """
     features: list[Tensor] = []
 
