@@ -1,77 +1,167 @@
-"""``python -m studies.figures``: docs/scores.png and README's table, from the rows of both recipes.
+"""The figures of README and docs/results.md, from rows: cuts, random neurons, what else there is.
 
-The picture has accuracy against the fraction that is cut, means over seeds. Bars are standard
-errors over the validation rows.
+Every function reads MiniLM's rows in ``results``. A *change* is the final score less the dense
+model's of the same seed; means are over the seeds of a task first, then over tasks.
 """
 
-from itertools import product
-from pathlib import Path
-from statistics import fmean
-
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from skip_exp.report.tables import pipe_rows
+from skip_exp.commands.compare import t_test
 from skip_exp.within.choose import Cut
-from studies.evidence import RESULTS, TITLES, signed
+from studies.evidence import DEVELOPMENT, RESULTS, TITLES, signed
 from studies.frontier import read_times
 
-ROWS = {"sst2": 872, "banking77": 3080, "cr": 775}  # of each validation split
-COLOURS = {"banking77": "#3d5a80", "cr": "#b5532d", "sst2": "#7a4e9c"}
 CUTS = (0.52, 0.7, 0.9)
-MEANS = {  # of README's table: tasks with more than one seed
-    "prompt": ("sst2", "cola", "mrpc", "banking77", "cr"),
-    "strong": ("sst2", "cola", "banking77", "cr"),
-}
-NAMES = {"prompt": "`skip` without gates", "strong": "`strong`"}
-STYLES = {"strong": "s-", "prompt": "o--"}
-MOVED = {("strong", "cr"): -0.9, ("prompt", "banking77"): 0.9}  # labels that would touch
+KEYS = ["task", "seed", "ratio"]
+PHASES = {"metric/pruned": "before re-tuning", "metric/final": "re-tuned"}
+FINAL = "metric/final"
+# The contrastive term is off where a batch lacks four texts of each label.
+MANY_LABELS = ("banking77", "clinc150")
+PAIRS = {"skip": ("skip", "controls")}
+CONTROL_ROWS = 1000  # train rows of strong beside random neurons
+COLOURS = {"attribution": "#3d5a80", "random": "#b5532d"}
+LINES = {"metric/pruned": "o--", "metric/final": "o-"}
 
 
-def table() -> list[list[str]]:
-    """A line per recipe: its mean score over tasks, what cuts change; then ms by processor."""
-    lines = [["", "uncut", *(f"{100 * cut:.0f} % cut" for cut in CUTS)], ["---"] * 5]
-    for recipe, tasks in MEANS.items():
-        rows = pd.read_csv(RESULTS / f"{recipe}.csv").query("backbone == 'minilm'")
-        dense = fmean(read_scores(rows, task)[0.0] for task in tasks)
-        rows = rows.assign(change=rows["metric/final"] - rows["metric/dense"])
-        changes = rows.pivot_table("change", "task", "ratio").loc[[*tasks]].mean()
-        cells = [f"{dense:.1f}", *(signed(changes[cut]) for cut in CUTS)]
-        lines.append([f"{NAMES[recipe]}, mean of {len(tasks)} tasks", *cells])
+def read_rows(name: str) -> pd.DataFrame:
+    """The rows of a file, with the change that re-tuned cuts make.
+
+    ``strong`` has today's recipe: contrast.csv, and of strong.csv the tasks without the term.
+    """
+    if name == "strong":
+        rows = read_rows("strong_before").query("task in @MANY_LABELS")
+        return pd.concat([read_rows("contrast"), rows], ignore_index=True)
+    name = name.removesuffix("_before")
+    rows = pd.read_csv(RESULTS / f"{name}.csv").query("backbone == 'minilm'")
+    if name == "strong":
+        rows = rows[rows["ratio"].isin(CUTS)]
+    return rows.assign(change=rows[FINAL] - rows["metric/dense"])
+
+
+def average(rows: pd.DataFrame, tasks: list[str], ratio: float, column: str = "change") -> float:
+    """Mean over tasks of the mean over seeds; ratio 0 is the dense model. NaN: a task lacks it."""
+    if ratio == 0:
+        means = rows.groupby(["task", "seed"])["metric/dense"].first().groupby("task").mean()
+    else:
+        means = rows[rows["ratio"] == ratio].groupby("task")[column].mean()
+    return means.reindex(tasks).mean(skipna=False)
+
+
+def list_tasks(*files: pd.DataFrame) -> list[str]:
+    """The development tasks that all files have."""
+    return [task for task in DEVELOPMENT if all(task in set(rows["task"]) for rows in files)]
+
+
+def summarize() -> list[list[str]]:
+    """README's table: mean scores of dense models, and what cuts change; ms by processor."""
+    head = ["MiniLM-L6", "uncut", *(f"{100 * cut:.0f} % cut" for cut in CUTS)]
+    lines = [head, ["---"] * len(head)]
+    names = {"skip": "`skip`", "controls": "random neurons in its place", "strong": "`strong`"}
+    for recipe, name in names.items():
+        rows = read_rows(recipe)
+        cells = [f"{average(rows, list_tasks(rows), 0):.1f}"]
+        for cut in CUTS:
+            change = average(rows, list_tasks(rows), cut)
+            cells.append("" if pd.isna(change) else signed(change))
+        lines.append([name, *cells])
     times = read_times().loc[["uncut", *(str(Cut(cut)) for cut in CUTS)]]
-    ms = [" / ".join(map("{:.1f}".format, each)) for each in times.to_numpy()]
-    return [*lines, [f"8 bits, ms a text, {' / '.join(times)}", *ms]]
+    cells = [" / ".join(map("{:.1f}".format, ms)) for ms in times.to_numpy()]
+    return [*lines, [f"8 bits, ms a text, {' / '.join(times)}", *cells]]
 
 
-def read_scores(rows: pd.DataFrame, task: str) -> "pd.Series[float]":
-    """Mean score by the fraction that is cut, 0 included, over the seeds of a task."""
-    part = rows[(rows["task"] == task) & rows["ratio"].isin(CUTS)]
-    dense = part.groupby("seed")["metric/dense"].first().mean()
-    return pd.concat([pd.Series({0.0: dense}), part.groupby("ratio")["metric/final"].mean()])
+def read_pairs(recipe: str) -> pd.DataFrame:
+    """The jobs that attribution and random neurons both have: ``..._attribution``, ``..._random``.
+
+    Both cut the same dense models and are re-tuned alike.
+    """
+    ours, control = map(read_rows, PAIRS[recipe])
+    if recipe == "strong":
+        ours = ours[(ours["train_rows"] == CONTROL_ROWS) & ours["layers"].isna()]
+        ours = ours[ours["commit"].isin(control["commit"])]
+    pairs = ours.merge(control, on=KEYS, suffixes=("_attribution", "_random"))
+    return pairs[pairs["task"].isin(DEVELOPMENT)]
+
+
+def compare(pairs: pd.DataFrame) -> list[list[str]]:
+    """By task, in the mean over seeds: final scores of both; then the means over tasks.
+
+    The interval is a 95 % t-interval over tasks.
+    """
+    ratios = sorted(set(pairs["ratio"]))
+    title = ["re-tuned", "seeds", "uncut"]
+    for ratio in ratios:
+        title += [f"{100 * ratio:.0f} %", "random"]
+    lines = [title, ["---"] * len(title)]
+    means = pairs.groupby(["task", "ratio"]).mean(numeric_only=True)
+    for task in TITLES:
+        if task not in means.index.levels[0]:
+            continue
+        seeds = pairs[pairs["task"] == task]["seed"].nunique()
+        part = means.loc[task]
+        cells = [TITLES[task], str(seeds), f"{part['metric/dense_attribution'].mean():.1f}"]
+        for ratio in ratios:
+            ours, random = part.loc[ratio, [f"{FINAL}_attribution", f"{FINAL}_random"]]
+            cells += [f"{ours:.1f}", f"{random:.1f} ({signed(random - ours)})"]
+        lines.append(cells)
+    for column, phase in PHASES.items():
+        cells = [f"mean, {phase}", "", ""]
+        for ratio in ratios:
+            ours = means.xs(ratio, level="ratio")[f"{column}_attribution"].mean()
+            cells += [f"{ours:.1f}", lose(pairs, ratio, column)]
+        lines.append(cells)
+    return lines
+
+
+def lose(pairs: pd.DataFrame, ratio: float, column: str = FINAL) -> str:
+    """What random neurons change in the mean over tasks, with a 95 % t-interval over tasks."""
+    means = pairs[pairs["ratio"] == ratio].groupby("task").mean(numeric_only=True)
+    changes = means[f"{column}_random"] - means[f"{column}_attribution"]
+    low, high, _ = t_test(changes)
+    return f"{signed(changes.mean())} ({low:+.1f} to {high:+.1f})"
+
+
+def gain(new: str, old: str) -> list[str]:
+    """What one file's scores are above another's, on tasks and seeds of both: dense, then cuts."""
+    both = read_rows(new).merge(read_rows(old), on=KEYS, suffixes=("_new", "_old"))
+    means = both.groupby(["task", "ratio"]).mean(numeric_only=True)
+    ahead = []
+    for column in ("metric/dense", FINAL):
+        ahead.append(means[f"{column}_new"] - means[f"{column}_old"])
+    cuts = ahead[1].unstack().mean()
+    return [signed(ahead[0].groupby("task").first().mean()), *map(signed, cuts)]
 
 
 def draw() -> Figure:
-    figure = Figure(figsize=(5.2, 3.6), layout="constrained")
-    axes = figure.add_subplot(xlabel="attention and feed-forward weights cut, %")
-    axes.set_title("accuracy on validation, % (skip without gates)", loc="left", fontsize=12)
-    for (recipe, style), (task, colour) in product(STYLES.items(), COLOURS.items()):
-        scores = read_scores(pd.read_csv(RESULTS / f"{recipe}.csv"), task)
-        errors = (scores * (100 - scores) / ROWS[task]) ** 0.5
-        axes.errorbar(100 * scores.index, scores, errors, fmt=style, color=colour, lw=2)
-        name, last = f"{recipe}, {TITLES[task]}", scores.iloc[-1]
-        moved = MOVED.get((recipe, task), 0.0)
-        axes.annotate(name, (93, last + moved), color=colour, va="center", fontsize=12)
-    axes.set_xlim(-3, 148)
-    axes.set_xticks([0, 52, 70, 90])
-    axes.set_yticks([75, 80, 85, 90, 95])
-    axes.tick_params(labelsize=12)
-    axes.xaxis.label.set_fontsize(12)
-    axes.xaxis.label.set_x(0.31)
-    axes.grid(axis="y", alpha=0.3)
-    axes.spines[["top", "right"]].set_visible(False)
+    """The mean over tasks against the fraction cut: a panel per recipe, both choices of neurons."""
+    figure = Figure(figsize=(5.2, 3.2 * len(PAIRS)), layout="constrained")
+    panels = figure.subplots(len(PAIRS), sharex=True, sharey=True, squeeze=False)[:, 0]
+    for axes, recipe in zip(panels, PAIRS, strict=True):
+        draw_panel(axes, recipe)
+    panels[-1].set_xlabel("attention and feed-forward weights cut, %", fontsize=12, loc="left")
     return figure
 
 
-if __name__ == "__main__":
-    print(pipe_rows(table()))
-    draw().savefig(Path(__file__).parents[1] / "docs/scores.png", dpi=150)
+def draw_panel(axes: Axes, recipe: str) -> None:
+    """Lines of one recipe, each named beside its end."""
+    pairs = read_pairs(recipe)
+    tasks = sorted(set(pairs["task"]))
+    rows = "" if recipe == "skip" else f", {CONTROL_ROWS:,} train rows"
+    axes.set_title(f"{recipe}{rows}: mean score of {len(tasks)} tasks, %", loc="left", fontsize=12)
+    means = pairs.groupby(["task", "ratio"]).mean(numeric_only=True).groupby("ratio").mean()
+    for method, colour in COLOURS.items():
+        for column, phase in PHASES.items():
+            line = means[f"{column}_{method}"]
+            dense = means[f"metric/dense_{method}"].iloc[0]
+            cuts = [0, *(100 * line.index)]
+            axes.plot(cuts, [dense, *line], LINES[column], color=colour, lw=2)
+            moved = 1.2 if method == "attribution" else -1.2  # labels that would touch
+            place = (93, line.iloc[-1] + moved)
+            axes.annotate(f"{method}, {phase}", place, color=colour, va="center", fontsize=12)
+    axes.set_xlim(-3, 186)
+    axes.margins(y=0.1)
+    axes.set_xticks([0, 70, 90])
+    axes.tick_params(labelsize=12, labelbottom=True)
+    axes.grid(axis="y", alpha=0.3)
+    axes.spines[["top", "right"]].set_visible(False)

@@ -1,11 +1,11 @@
-"""``python -m studies.anatomy``: the tables and figures of studies/anatomy.md.
+"""``python -m studies.anatomy``: the tables and the picture of studies/anatomy.md.
 
     python -m studies.anatomy outputs/evidence --out DIR
-    python -m studies.anatomy                                   # figures from the stored tables
+    python -m studies.anatomy                                   # the picture, from the stored table
 
 FOLDERS hold finished jobs that differ in task, seed and ratio alone. ablation: the score while
 neurons go; overlap: of tasks, seeds and calibration sizes beyond chance; causal: one task's neurons
-cut out of another's model; abroad: the scores of two sentiment tasks on each other's rows.
+cut out of another's model.
 """
 
 import argparse
@@ -48,7 +48,7 @@ def parser() -> argparse.ArgumentParser:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    made.add_argument("folders", nargs="*", metavar="FOLDERS", help="none: draw the figures")
+    made.add_argument("folders", nargs="*", metavar="FOLDERS", help="none: draw the picture")
     made.add_argument("--out", type=Path, metavar="DIR", help="of the tables")
     made.add_argument("--parts", nargs="+", choices=measure.MEASURES, default=[*measure.MEASURES])
     made.add_argument("--ratio", type=float, default=0.9, help="the cut that leaves the skill")

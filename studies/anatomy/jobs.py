@@ -3,7 +3,7 @@
 All contact with the jobs, phases and cache of the package is in this file.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import torch
 from omegaconf import OmegaConf
-from torch import Tensor
 from torchmetrics.functional.classification import multiclass_recall
 
 from skip_exp import results
@@ -25,14 +24,13 @@ from skip_exp.data.batches import Row
 from skip_exp.errors import SkipError
 from skip_exp.models.family import Keep, Relevance
 from skip_exp.models.soft_prompt import SoftPromptModel
-from skip_exp.models.surgery import cut, shapes_of, site_sizes
+from skip_exp.models.surgery import shapes_of, site_sizes
 from skip_exp.phases.fit import ask, tune
 from skip_exp.phases.job import Job
 from skip_exp.phases.prepare import method_of, prepare
 from skip_exp.phases.prune import attribute
 from skip_exp.pruning.allocate import allocate
 from skip_exp.results import Result
-from skip_exp.skill.skill import Skill
 from studies.anatomy.neurons import Sizes
 
 PLACES = ("output_dir", "sweep", "logger", "cache", "trainer", "benchmark")  # in a configuration
@@ -113,19 +111,11 @@ class Subject:
             round_to=prune.round_to,
         )
 
-    def rows(self, split: str) -> list[Row]:
-        """Up to ``limit`` random rows of ``select`` or ``validation``, the same for every model."""
-        every: list[Row] = getattr(self.job.data, split)
-        order = np.random.default_rng(0).permutation(len(every))[: self.limit]
-        return [every[i] for i in order]
-
-    def logits(self, model: SoftPromptModel, split: str = "select") -> Tensor:
-        """The answers [rows, labels] of a model of this backbone to rows of a split, in fp32."""
-        return ask(self.job.trainer, model, self.job.data, self.rows(split), logits, "scoring")
-
-    def labels(self, split: str = "select") -> Tensor:
-        """Class indices of the rows of a split."""
-        return torch.tensor([row["label"] for row in self.rows(split)])
+    def rows(self) -> list[Row]:
+        """Up to ``limit`` random rows of the selection slice, the same for every model."""
+        selected: list[Row] = self.job.data.select
+        order = np.random.default_rng(0).permutation(len(selected))[: self.limit]
+        return [selected[i] for i in order]
 
     def balanced(self, model: SoftPromptModel) -> float:
         """The mean recall of the selection slice's classes.
@@ -133,24 +123,11 @@ class Subject:
         A constant answer scores one over their number, whichever answer it is. F1 on MRPC gives
         such a model 81 or 0 %.
         """
-        labels, found = self.labels(), self.logits(model)
-        recalls = multiclass_recall(found.argmax(-1), labels, found.shape[1], average="none")
+        rows = self.rows()
+        labels = torch.tensor([row["label"] for row in rows])
+        answers = ask(self.job.trainer, model, self.job.data, rows, logits, "scoring")
+        recalls = multiclass_recall(answers.argmax(-1), labels, answers.shape[1], average="none")
         return float(recalls[labels.unique()].mean())
-
-    def score(self, model: SoftPromptModel) -> float:
-        """The task's main metric on the validation split."""
-        answers = self.logits(model, "validation").numpy(), self.labels("validation").numpy()
-        return self.job.data.spec.outcome.score([self.job.metric], *answers)[self.job.metric]
-
-    def states(self) -> Iterator[tuple[str, float, SoftPromptModel]]:
-        """(state, ratio, model): dense once, then pruned and final of every finished ratio."""
-        yield "dense", 0.0, self.dense
-        for result in self.results:
-            skill = Skill.load(Path(result["path"]).parent / result["skill"])
-            skill.model.temperature = 1.0  # the dense model has none
-            if result["ratio"]:
-                yield "pruned", result["ratio"], cut(self.dense, skill.keep)
-            yield "final", result["ratio"] or 0.0, skill.model
 
 
 def read_method(method: str) -> AttributionConfig:

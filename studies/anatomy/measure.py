@@ -11,9 +11,6 @@ from itertools import combinations_with_replacement
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
-from torchmetrics.functional.classification import multiclass_calibration_error
 
 from skip_exp.models.family import Keep, Relevance, Site
 from skip_exp.models.surgery import block_parameters, cut
@@ -26,9 +23,6 @@ FRACTIONS = (0.1, 0.2, 0.3, 0.5, 0.7, 0.9)  # of the block parameters: what a cu
 CONTROL = "random, as many a layer"
 DRAWS = 2  # of the control of the causal matrix, others for each pair of tasks and seed
 SAMPLES = 64  # train rows of the attribution that is compared with the jobs' own
-SENTIMENT = ("cr", "sst2")  # tasks that ask the same question with the same labels
-BINS = 10  # of the calibration error
-SURE = 1 - 1e-6  # largest probability: 1 would have a bin of its own
 Row = dict[str, Any]
 
 
@@ -139,43 +133,9 @@ def _score_without(task: Subject, neurons: Keep) -> float:
     return task.balanced(cut(task.dense, invert(neurons, task.sizes)))
 
 
-def calibration(subjects: Sequence[Subject], _: Options) -> Iterator[Row]:
-    """The expected calibration ``error`` on the validation split, by state and ratio."""
-    for subject in subjects:
-        labels = subject.labels("validation")
-        for state, ratio, model in subject.states():
-            error = calibration_error(subject.logits(model, "validation"), labels)
-            yield {**subject.about, "state": state, "ratio": ratio, "error": error}
-
-
-def calibration_error(logits: Tensor, labels: Tensor) -> float:
-    """Expected calibration error in BINS bins of equal width (Guo et al. 2017, eq. 3).
-
-    Args:
-        logits: [rows, labels].
-        labels: class indices [rows].
-    """
-    probabilities = torch.softmax(logits.double(), -1).float().clamp(max=SURE)
-    return float(multiclass_calibration_error(probabilities, labels, logits.shape[1], BINS, "l1"))
-
-
-def abroad(subjects: Sequence[Subject], _: Options) -> Iterator[Row]:
-    """Main metric of a SENTIMENT task's models on the validation rows of the other one."""
-    asked = [subject for subject in subjects if subject.task in SENTIMENT]
-    for subject in asked:
-        for other in asked:
-            is_beside = (subject.backbone, subject.seed) == (other.backbone, other.seed)
-            if other.task != subject.task and is_beside:
-                for state, ratio, model in subject.states():
-                    about = {**subject.about, "on": other.task, "state": state, "ratio": ratio}
-                    yield {**about, "metric": other.job.metric, "score": other.score(model)}
-
-
 MEASURES: dict[str, Callable[[Sequence[Subject], Options], Iterator[Row]]] = {
     "where": where,
     "ablation": ablation,
     "overlap": overlaps,
     "causal": causal,
-    "calibration": calibration,
-    "abroad": abroad,
 }

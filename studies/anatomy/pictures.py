@@ -1,8 +1,4 @@
-"""The figures of studies/anatomy.md, from the tables in results/anatomy.
-
-They are of one backbone. One shade per quantity, from white at nothing; lines differ in their
-marks, too.
-"""
+"""The picture of studies/anatomy.md, from the tables in results/anatomy; of one backbone."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,19 +15,14 @@ from studies.evidence import TITLES
 
 ROOT = Path(__file__).resolve().parents[2]
 TABLES, OUT = ROOT / "studies/results/anatomy", ROOT / "studies/pictures"
-RATIO = 0.9
-KINDS = {"encoder.ffn": "feed-forward neurons", "encoder.self.heads": "heads"}
 METHODS = {"activation_gradient": "activation x gradient"}
-STATES = {"dense": "control", "pruned": "c1", "final": "c0"}
 PANELS = 2  # a row
 
 
 def draw() -> None:
-    """Write every figure."""
+    """Write the picture."""
     mpl.rcParams.update({**PLOT_SETTINGS, "font.size": 12})
-    OUT.mkdir(exist_ok=True)
-    for name, picture in PICTURES.items():
-        picture(pd.read_csv(TABLES / f"{name}.csv")).savefig(OUT / f"{name}.png", dpi=130)
+    ablation(pd.read_csv(TABLES / "ablation.csv")).savefig(OUT / "ablation.png", dpi=130)
 
 
 # --- numbers ------------------------------------------------------------------------------------
@@ -65,32 +56,6 @@ def average(table: pd.DataFrame, x: pd.Series) -> pd.DataFrame:
 # --- drawing ------------------------------------------------------------------------------------
 
 
-def title_tasks(names: "pd.Index[str]") -> list[str]:
-    """Tasks as a reader knows them."""
-    return [TITLES.get(name, name) for name in names]
-
-
-def shade(axes: Axes, table: pd.DataFrame, shown: str, most: float | None = None) -> None:
-    """A matrix whose cells are darker the larger they are, with the numbers in them."""
-    table = table.astype(float)
-    top = most or max(float(np.nanmax(table.to_numpy())), 1e-9)
-    axes.imshow(table.clip(lower=0), cmap="Blues", vmin=0, vmax=top, aspect="auto")
-    for (y, x), value in np.ndenumerate(table.to_numpy()):
-        if not np.isnan(value):
-            colour = "white" if value > 0.6 * top else INK["fg"]
-            text = format(value, shown).replace("-0.00", "0.00")
-            axes.text(x, y, text, ha="center", va="center", color=colour)
-    axes.set_xticks(range(table.shape[1]), title_tasks(table.columns))
-    axes.set_yticks(range(table.shape[0]), title_tasks(table.index))
-    axes.tick_params(length=0)
-
-
-def open_matrices(rows: int, count: int = 2) -> tuple[Figure, list[Axes]]:
-    """Room for matrices below each other, so that a phone can show their numbers."""
-    figure = Figure(figsize=(7.5, (0.42 * rows + 0.8) * count), layout="constrained")
-    return figure, list(figure.subplots(count, 1, squeeze=False)[:, 0])
-
-
 def open_panels(tasks: list[str]) -> tuple[Figure, Mapping[str, Axes]]:
     """A panel per task."""
     rows = -(-len(tasks) // PANELS)
@@ -116,20 +81,6 @@ def label(figure: Figure, legend: Mapping[str, Style], x: str) -> Figure:
     return figure
 
 
-def where(table: pd.DataFrame) -> Figure:
-    """Percent kept by task and layer, mean over seeds."""
-    cut = table[table["ratio"] == RATIO]
-    cut = cut.assign(share=100 * cut["kept"] / cut["of"])
-    figure, grid = open_matrices(cut["task"].nunique())
-    for axes, (kind, title) in zip(grid, KINDS.items(), strict=True):
-        part = cut[cut["kind"] == kind]
-        shares = part.pivot_table("share", "task", "layer", sort=False)
-        shares.columns = shares.columns + 1
-        shade(axes, shares.set_axis(shares.columns.astype(str), axis=1), ".0f", 100)
-        axes.set(title=f"{title} kept, % by layer")
-    return figure
-
-
 def ablation(table: pd.DataFrame) -> Figure:
     """Score against what is removed: neurons answer zero, mean over seeds."""
     legend = styles(dict.fromkeys(table["by"]))
@@ -138,53 +89,3 @@ def ablation(table: pd.DataFrame) -> Figure:
         marks = average(part, (100 * part["removed"]).round())
         add(grid[str(task)], legend[str(by)], marks, marks, is_hollow=first == "most")
     return label(figure, legend, "block parameters removed, %")
-
-
-def overlap(table: pd.DataFrame) -> Figure:
-    """Mean overlap of jobs of two seeds; on the diagonal the same task, other seed."""
-    jobs = table[table["between"] == "jobs"]
-    turned = jobs.rename(columns={"task": "other task", "other task": "task"})
-    both = pd.concat([jobs, turned])
-    if jobs["seed"].nunique() > 1:
-        both = both[both["seed"] != both["other seed"]]
-    order = list(dict.fromkeys(jobs["task"]))
-    figure, grid = open_matrices(len(order))
-    for axes, (kind, title) in zip(grid, KINDS.items(), strict=True):
-        of = both[both["kind"] == kind].pivot_table("overlap", "task", "other task")
-        shade(axes, of.loc[order, order], ".2f", 1)
-        axes.set_title(f"overlap of {title}")
-    return figure
-
-
-def causal(table: pd.DataFrame) -> Figure:
-    """Harm beyond a random cut's, points: neurons answer zero."""
-    found = 100 * table.pivot_table("harm", "cut", "task", sort=False)
-    figure, (axes,) = open_matrices(len(found), 1)
-    shade(axes, found.loc[found.columns], "+.1f")
-    axes.set(xlabel="scored", ylabel="neurons cut out", title="harm beyond random neurons, points")
-    return figure
-
-
-def calibration(table: pd.DataFrame) -> Figure:
-    """The expected calibration error by task, before and after the cut and after re-tuning."""
-    shown = table[(table["state"] == "dense") | (table["ratio"] == RATIO)]
-    found = 100 * shown.pivot_table("error", "task", "state", sort=False)
-    figure = Figure(figsize=(7.5, 0.5 * len(found) + 1.2), layout="constrained")
-    axes = figure.add_subplot()
-    for (state, colour), marker in zip(STATES.items(), "xso", strict=True):
-        axes.plot(found[state], range(len(found)), marker, color=INK[colour], label=state)
-    axes.set_yticks(range(len(found)), title_tasks(found.index))
-    axes.invert_yaxis()
-    axes.grid(axis="x")
-    axes.set(xlabel="expected calibration error at 90 % cut, %", xlim=(0, None))
-    figure.legend(loc="outside upper center", ncols=len(STATES), frameon=False)
-    return figure
-
-
-PICTURES = {
-    "where": where,
-    "ablation": ablation,
-    "overlap": overlap,
-    "causal": causal,
-    "calibration": calibration,
-}

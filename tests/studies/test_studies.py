@@ -11,7 +11,7 @@ from hydra import compose, initialize_config_dir
 from skip_exp.config import schema
 from skip_exp.report.tables import pipe_rows
 from skip_exp.within import choose
-from studies import bound, evidence, figures, frontier
+from studies import bound, evidence, figures, frontier, pages
 
 
 def test_the_table_has_a_mean_per_group() -> None:
@@ -53,16 +53,13 @@ def test_three_tasks_have_an_interval() -> None:
     assert against == ["against dense", "", "", "-2.0 (-4.5 to +0.5)", "-"]
 
 
-def test_the_page_shows_the_rows_of_the_file() -> None:
-    page = (evidence.HERE.parent / "docs/results.md").read_text(encoding="utf-8")
-    for name in ("prompt", "strong"):
-        rows = pd.read_csv(evidence.RESULTS / f"{name}.csv")
-        assert pipe_rows(evidence.table(rows[rows["backbone"] == "minilm"])) in page
-    assert pipe_rows(frontier.table()) in page
-    text = " ".join(page.split())
-    assert all(told in text for told in frontier.compare().values())
-    readme = (evidence.HERE.parent / "README.md").read_text(encoding="utf-8")
-    assert pipe_rows(figures.table()) in readme
+def test_the_pages_show_the_rows() -> None:
+    """``python -m studies.pages`` writes what is committed."""
+    for path in pages.PAGES:
+        assert (pages.ROOT / path).read_text(encoding="utf-8") == pages.render(path)
+    readme = (pages.ROOT / "README.md").read_text(encoding="utf-8")
+    for lines in (figures.summarize(), pages.list_train()):
+        assert pipe_rows(lines) in readme
 
 
 SWEEPS = Path(__file__).resolve().parents[2] / "studies" / "sweeps"
@@ -85,7 +82,23 @@ def test_a_cut_is_compared_on_the_seeds_of_both(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(frontier, "RIVALS", {"cut": "layers"})
     monkeypatch.setattr(frontier, "read_scores", scores)
     # 2 ± 4.303 / sqrt(3)
-    assert frontier.compare() == {"cut": "2.0 points more (-0.5 to 4.5)"}
+    assert frontier.compare("cut") == "2.0 points more (-0.5 to 4.5)"
+
+
+def test_random_neurons_are_compared_with_attributed_ones_by_task() -> None:
+    """SST-2 loses 3 in the mean of two seeds, CoLA 1: 2 ± 12.706 / sqrt(2) * sqrt(2)."""
+    jobs = [("sst2", 1, 2.0), ("sst2", 2, 4.0), ("cola", 1, 1.0)]
+    rows = []
+    for task, seed, loss in jobs:
+        row = {"task": task, "seed": seed, "ratio": 0.7, "metric/dense_attribution": 90.0}
+        for column in figures.PHASES:
+            row |= {f"{column}_attribution": 80.0, f"{column}_random": 80.0 - loss}
+        rows.append(row)
+    pairs = pd.DataFrame(rows)
+    assert figures.lose(pairs, 0.7) == "-2.0 (-14.7 to +10.7)"
+    lines = figures.compare(pairs)
+    assert lines[2] == ["SST-2", "2", "90.0", "80.0", "77.0 (-3.0)"]
+    assert lines[-1] == ["mean, re-tuned", "", "", "80.0", "-2.0 (-14.7 to +10.7)"]
 
 
 def test_a_simulated_choice_counts_what_the_chosen_model_truly_loses() -> None:
