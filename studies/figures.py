@@ -19,7 +19,7 @@ PHASES = {"metric/pruned": "before re-tuning", "metric/final": "re-tuned"}
 FINAL = "metric/final"
 # The contrastive term is off where a batch lacks four texts of each label.
 MANY_LABELS = ("banking77", "clinc150")
-PAIRS = {"skip": ("skip", "controls")}
+PAIRS = {"skip": ("skip", "controls"), "strong": ("few", "controls_strong")}
 CONTROL_ROWS = 1000  # train rows of strong beside random neurons
 COLOURS = {"attribution": "#3d5a80", "random": "#b5532d"}
 LINES = {"metric/pruned": "o--", "metric/final": "o-"}
