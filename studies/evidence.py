@@ -54,7 +54,8 @@ MORE = {
 }
 # T5 would decode 77 label names for every text: twelve gigabytes a batch.
 HEADS = {("t5_mini", "banking77"): ["backbone.readout=head"]}
-RECIPES = {"skip": (0.52, 0.7, 0.9), "strong": (0.52, 0.7, 0.9, 0.95)}
+RECIPES = {"skip": (0.52, 0.7, 0.9), "strong": (0.52, 0.7, 0.9, 0.95), "lora": (0.9,)}
+AGAIN = {"lora": ["retune.enabled=true"]}  # a baseline that is cut and tuned again
 BACKBONES = ("minilm", "roberta_mini", "t5_mini")
 GROUPS = ("prompt", "tune", "attribution", "prune", "retune")  # what a recipe is
 LAYERS = "config/prune.layers"
@@ -151,6 +152,7 @@ def run(task: str, seed: int, asked: argparse.Namespace, out: Path) -> None:
     argv = [
         *(sys.executable, "-m", "skip_exp", "--config-dir", str(CONF)),
         *MORE.get(task, []),
+        *AGAIN.get(recipe, []),
         *([] if task in APART else [f"+task={task}"]),
         *(f"experiment={recipe}", f"backbone={backbone}", *HEADS.get((backbone, task), [])),
         *(f"seed={seed}", f"prune.ratio={ratios}", "-m"),
