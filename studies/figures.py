@@ -21,6 +21,11 @@ FINAL = "metric/final"
 MANY_LABELS = ("banking77", "clinc150")
 PAIRS = {"skip": ("skip", "controls"), "strong": ("few", "controls_strong")}
 CONTROL_ROWS = 1000  # train rows of strong beside random neurons
+METHODS = {
+    "first_order": "first-order Taylor",
+    "magnitude": "magnitude of the weights",
+    "random": "random",
+}
 COLOURS = {"attribution": "#3d5a80", "random": "#b5532d"}
 LINES = {"metric/pruned": "o--", "metric/final": "o-"}
 
@@ -61,6 +66,8 @@ def summarize() -> list[list[str]]:
     names = {"skip": "`skip`", "controls": "random neurons in its place", "strong": "`strong`"}
     for recipe, name in names.items():
         rows = read_rows(recipe)
+        if recipe == "controls":
+            rows = rows[rows["attribution"] == "random"]
         cells = [f"{average(rows, list_tasks(rows), 0):.1f}"]
         for cut in CUTS:
             change = average(rows, list_tasks(rows), cut)
@@ -71,15 +78,15 @@ def summarize() -> list[list[str]]:
     return [*lines, [f"8 bits, ms a text, {' / '.join(times)}", *cells]]
 
 
-def read_pairs(recipe: str) -> pd.DataFrame:
-    """The jobs that attribution and random neurons both have: ``..._attribution``, ``..._random``.
+def read_pairs(recipe: str, method: str = "random") -> pd.DataFrame:
+    """The jobs that attribution and another method both have: ``..._attribution``, ``..._random``.
 
     Both cut the same dense models and are re-tuned alike.
     """
     ours, control = map(read_rows, PAIRS[recipe])
+    control = control[control["attribution"] == method]
     if recipe == "strong":
         ours = ours[(ours["train_rows"] == CONTROL_ROWS) & ours["layers"].isna()]
-        ours = ours[ours["commit"].isin(control["commit"])]
     pairs = ours.merge(control, on=KEYS, suffixes=("_attribution", "_random"))
     return pairs[pairs["task"].isin(DEVELOPMENT)]
 
