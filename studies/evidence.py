@@ -59,6 +59,7 @@ AGAIN = {"lora": ["retune.enabled=true"]}  # a baseline that is cut and tuned ag
 BACKBONES = ("minilm", "roberta_mini", "t5_mini")
 GROUPS = ("prompt", "tune", "attribution", "prune", "retune")  # what a recipe is
 LAYERS = "config/prune.layers"
+SIGN = "config/attribution.options.sign"  # tells the default from first_order
 COLUMNS = (
     *("job_id", "task", "backbone", "seed", "ratio", LAYERS, "train_rows", "metric"),
     *("metric/dense", "metric/pruned", "metric/final", "select/dense", "select/final"),
@@ -166,7 +167,8 @@ def run(task: str, seed: int, asked: argparse.Namespace, out: Path) -> None:
 
 def add(out: Path, path: Path) -> None:
     """Put the jobs in ``out`` among the rows; scores in percent."""
-    found = frame.load([out]).reindex(columns=[*COLUMNS])
+    found = frame.load([out]).reindex(columns=[*COLUMNS, SIGN])
+    found.loc[found.pop(SIGN) == "text", "attribution"] = "first_order"
     found[SCORES] = 100 * found[SCORES]
     names = {"job_id": "job", "git_commit": "commit", LAYERS: "layers"}
     found[LAYERS] = pd.to_numeric(found[LAYERS], errors="coerce")  # a frame has texts: None

@@ -1,4 +1,4 @@
-"""Few train rows: the table and the picture of studies/few.md, from few.csv and baselines.csv."""
+"""Few train rows: the tables and the picture of studies/few.md, from rows in ``results``."""
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -16,6 +16,7 @@ COLUMNS = {  # of the table, with the columns of both files
     "`strong`, uncut": "dense",
     "70 % cut": "cut",
 }
+SHOTS = [f"{task}_{shots}" for task in ("banking77", "clinc150", "hwu64") for shots in (5, 10)]
 STYLES = {
     "TF-IDF": ("s:", "#7a7a7a"),
     "linear head": ("^:", "#7a7a7a"),
@@ -52,6 +53,17 @@ def lead(ours: str, other: str, count: int) -> str:
     ahead = (scores[ours] - scores[other]).dropna()
     texts = [signed(ahead.min()), signed(ahead.max())]
     return " to ".join(dict.fromkeys(texts))
+
+
+def list_shots() -> list[list[str]]:
+    """Accuracy in fp32 and 8 bits on others' few-shot files: a line per model, a cell per file."""
+    rows = pd.read_csv(RESULTS / "shots.csv").query("split == 'validation'")
+    lines = []
+    for ratio, name in ((0, "`strong`, uncut"), (0.7, "70 % cut")):
+        scores = rows[rows["ratio"] == ratio].set_index("task").loc[SHOTS]
+        cells = scores.apply("{before:.1f} / {after:.1f}".format_map, axis="columns")
+        lines.append([name, *cells])
+    return lines
 
 
 def draw() -> Figure:

@@ -21,12 +21,8 @@ FINAL = "metric/final"
 MANY_LABELS = ("banking77", "clinc150")
 PAIRS = {"skip": ("skip", "controls"), "strong": ("few", "controls_strong")}
 CONTROL_ROWS = 1000  # train rows of strong beside random neurons
-METHODS = {
-    "first_order": "first-order Taylor",
-    "magnitude": "magnitude of the weights",
-    "random": "random",
-}
-COLOURS = {"attribution": "#3d5a80", "random": "#b5532d"}
+METHODS = {"first_order": "first-order Taylor", "magnitude": "magnitude", "random": "random"}
+SIDES = {"attribution": ("attribution", "#3d5a80"), "control": ("random", "#b5532d")}
 LINES = {"metric/pruned": "o--", "metric/final": "o-"}
 
 
@@ -79,7 +75,7 @@ def summarize() -> list[list[str]]:
 
 
 def read_pairs(recipe: str, method: str = "random") -> pd.DataFrame:
-    """The jobs that attribution and another method both have: ``..._attribution``, ``..._random``.
+    """The jobs that attribution and a control both have: ``..._attribution``, ``..._control``.
 
     Both cut the same dense models and are re-tuned alike.
     """
@@ -87,7 +83,7 @@ def read_pairs(recipe: str, method: str = "random") -> pd.DataFrame:
     control = control[control["attribution"] == method]
     if recipe == "strong":
         ours = ours[(ours["train_rows"] == CONTROL_ROWS) & ours["layers"].isna()]
-    pairs = ours.merge(control, on=KEYS, suffixes=("_attribution", "_random"))
+    pairs = ours.merge(control, on=KEYS, suffixes=("_attribution", "_control"))
     return pairs[pairs["task"].isin(DEVELOPMENT)]
 
 
@@ -109,7 +105,7 @@ def compare(pairs: pd.DataFrame) -> list[list[str]]:
         part = means.loc[task]
         cells = [TITLES[task], str(seeds), f"{part['metric/dense_attribution'].mean():.1f}"]
         for ratio in ratios:
-            ours, random = part.loc[ratio, [f"{FINAL}_attribution", f"{FINAL}_random"]]
+            ours, random = part.loc[ratio, [f"{FINAL}_attribution", f"{FINAL}_control"]]
             cells += [f"{ours:.1f}", f"{random:.1f} ({signed(random - ours)})"]
         lines.append(cells)
     for column, phase in PHASES.items():
@@ -122,11 +118,28 @@ def compare(pairs: pd.DataFrame) -> list[list[str]]:
 
 
 def lose(pairs: pd.DataFrame, ratio: float, column: str = FINAL) -> str:
-    """What random neurons change in the mean over tasks, with a 95 % t-interval over tasks."""
+    """What a control changes in the mean over tasks, with a 95 % t-interval over tasks."""
     means = pairs[pairs["ratio"] == ratio].groupby("task").mean(numeric_only=True)
-    changes = means[f"{column}_random"] - means[f"{column}_attribution"]
+    changes = means[f"{column}_control"] - means[f"{column}_attribution"]
     low, high, _ = t_test(changes)
     return f"{signed(changes.mean())} ({low:+.1f} to {high:+.1f})"
+
+
+def compare_methods() -> list[list[str]]:
+    """What each method of METHODS changes, re-tuned, in the default's place: seed 1.
+
+    The mean of a recipe is over the tasks that all methods have.
+    """
+    lines = [["in its place"], ["---"], *([title] for title in METHODS.values())]
+    for recipe in PAIRS:
+        pairs = [read_pairs(recipe, method).query("seed == 1") for method in METHODS]
+        tasks = list_tasks(*pairs)
+        lines[0] += [f"`{recipe}`, {len(tasks)} tasks, 70 %", "90 %"]
+        lines[1] += ["---"] * 2
+        for cells, rows in zip(lines[2:], pairs, strict=True):
+            rows = rows.query("task in @tasks")
+            cells += [lose(rows, 0.7), lose(rows, 0.9)]
+    return lines
 
 
 def gain(new: str, old: str) -> list[str]:
@@ -157,13 +170,13 @@ def draw_panel(axes: Axes, recipe: str) -> None:
     rows = "" if recipe == "skip" else f", {CONTROL_ROWS:,} train rows"
     axes.set_title(f"{recipe}{rows}: mean score of {len(tasks)} tasks, %", loc="left", fontsize=12)
     means = pairs.groupby(["task", "ratio"]).mean(numeric_only=True).groupby("ratio").mean()
-    for method, colour in COLOURS.items():
+    for side, (method, colour) in SIDES.items():
         for column, phase in PHASES.items():
-            line = means[f"{column}_{method}"]
-            dense = means[f"metric/dense_{method}"].iloc[0]
+            line = means[f"{column}_{side}"]
+            dense = means[f"metric/dense_{side}"].iloc[0]
             cuts = [0, *(100 * line.index)]
             axes.plot(cuts, [dense, *line], LINES[column], color=colour, lw=2)
-            moved = 1.2 if method == "attribution" else -1.2  # labels that would touch
+            moved = 1.2 if side == "attribution" else -1.2  # labels that would touch
             place = (93, line.iloc[-1] + moved)
             axes.annotate(f"{method}, {phase}", place, color=colour, va="center", fontsize=12)
     axes.set_xlim(-3, 186)

@@ -67,6 +67,7 @@ def describe_controls() -> dict[str, Any]:
             "without": describe_loss(pairs.query("task != 'mrpc'")),
             "table": pipe_rows(figures.compare(pairs)),
         }
+    parts["methods"] = pipe_rows(figures.compare_methods())
     return parts
 
 
@@ -123,7 +124,11 @@ def describe_few() -> dict[str, Any]:
         "head": (uncut, "linear head"),
         "setfit": (uncut, "SetFit"),
     }
-    numbers: dict[str, Any] = {"table": pipe_rows(few.table())}
+    numbers: dict[str, Any] = {
+        "table": pipe_rows(few.table()),
+        "shots": pipe_rows(few.list_shots()),
+        "ms": [f"{ms:.1f}" for ms in frontier.read_times()["EPYC"][["uncut", "70 % cut"]]],
+    }
     for name, pair in pairs.items():
         numbers[name] = {count: few.lead(*pair, count) for count in few.COUNTS}
     return numbers

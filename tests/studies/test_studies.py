@@ -92,7 +92,7 @@ def test_random_neurons_are_compared_with_attributed_ones_by_task() -> None:
     for task, seed, loss in jobs:
         row = {"task": task, "seed": seed, "ratio": 0.7, "metric/dense_attribution": 90.0}
         for column in figures.PHASES:
-            row |= {f"{column}_attribution": 80.0, f"{column}_random": 80.0 - loss}
+            row |= {f"{column}_attribution": 80.0, f"{column}_control": 80.0 - loss}
         rows.append(row)
     pairs = pd.DataFrame(rows)
     assert figures.lose(pairs, 0.7) == "-2.0 (-14.7 to +10.7)"
