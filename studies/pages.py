@@ -59,7 +59,7 @@ def describe_skip() -> dict[str, Any]:
 
 def describe_controls() -> dict[str, Any]:
     """What random neurons change, in both recipes."""
-    parts = {}
+    parts: dict[str, Any] = {}
     for recipe in figures.PAIRS:
         pairs = read_pairs(recipe)
         parts[f"control_{recipe}"] = {
