@@ -6,8 +6,8 @@
 
 The authors' settings: batches of 16 pairs, 20 positive and 20 negative ones for each row, a
 logistic regression on the tuned sentence embeddings. The rows of the selection slice train it too:
-it chooses nothing on them. With all train rows ``--steps`` ends the training. Every model adds its row to ``results/baselines.csv``. Data is read from the folder in
-SKIP_EXP_DATA.
+it chooses nothing on them. With all train rows ``--steps`` ends the training. Every model adds its
+row to ``results/baselines.csv``. Data is read from the folder in SKIP_EXP_DATA.
 """
 
 import argparse

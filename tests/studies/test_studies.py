@@ -11,7 +11,7 @@ from hydra import compose, initialize_config_dir
 from skip_exp.config import schema
 from skip_exp.report.tables import pipe_rows
 from skip_exp.within import choose
-from studies import bound, evidence, figures, frontier, pages
+from studies import bound, evidence, few, figures, frontier, pages
 
 
 def test_the_table_has_a_mean_per_group() -> None:
@@ -99,6 +99,44 @@ def test_random_neurons_are_compared_with_attributed_ones_by_task() -> None:
     lines = figures.compare(pairs)
     assert lines[2] == ["SST-2", "2", "90.0", "80.0", "77.0 (-3.0)"]
     assert lines[-1] == ["mean, re-tuned", "", "", "80.0", "-2.0 (-14.7 to +10.7)"]
+
+
+def test_rankings_are_compared_on_the_tasks_and_the_seed_of_all(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """SST-2 loses 3, CoLA 1; CR lacks first-order scores, and the second seed does not count."""
+    jobs = [("sst2", 1, 3.0), ("sst2", 2, 50.0), ("cola", 1, 1.0), ("cr", 1, 50.0)]
+
+    def read_pairs(recipe: str, method: str) -> pd.DataFrame:
+        rows = []
+        for task, seed, loss in jobs:
+            for ratio in (0.7, 0.9):
+                row = {"task": task, "seed": seed, "ratio": ratio}
+                row |= {f"{figures.FINAL}_attribution": 80.0, f"{figures.FINAL}_control": 80 - loss}
+                rows.append(row)
+        return pd.DataFrame(rows[:-2] if method == "first_order" else rows)
+
+    monkeypatch.setattr(figures, "read_pairs", read_pairs)
+    head, _, *body = figures.compare_methods()
+    assert head[1:] == ["`skip`, 2 tasks, 70 %", "90 %", "`strong`, 2 tasks, 70 %", "90 %"]
+    assert [line[0] for line in body] == [*figures.METHODS.values()]
+    assert body[0][1:] == ["-2.0 (-14.7 to +10.7)"] * 4
+
+
+def test_few_shot_files_stand_in_one_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [
+        {"task": task, "ratio": ratio, "split": "validation", "before": number, "after": number - 1}
+        for ratio in (0.7, 0.0)
+        for number, task in enumerate(reversed(few.SHOTS), start=80)
+    ]
+    rows.append(rows[0] | {"split": "select", "before": 0, "after": 0})
+    monkeypatch.setattr(few.pd, "read_csv", lambda path: pd.DataFrame(rows))
+    uncut, cut = few.list_shots()
+    assert uncut == [
+        "`strong`, uncut",
+        *(f"{score}.0 / {score - 1}.0" for score in range(85, 79, -1)),
+    ]
+    assert cut == ["70 % cut", *uncut[1:]]
 
 
 def test_a_simulated_choice_counts_what_the_chosen_model_truly_loses() -> None:
