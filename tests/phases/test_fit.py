@@ -16,7 +16,7 @@ from skip_exp.phases.fit import (
     FIXED,
     count_epochs,
     count_paid_epochs,
-    start_readout,
+    fit_readout,
     tune,
 )
 from skip_exp.phases.job import Job
@@ -76,7 +76,7 @@ def test_a_head_starts_fitted_and_the_rest_as_it_was(toy: list[str], tmp_path: P
     model = job.new_model()
     assert isinstance(model.readout, HeadReadout)
     before, state = loss_of(job, model), {n: p.clone() for n, p in model.prompt.named_parameters()}
-    start_readout(job.trainer, model, job.data, "here")
+    fit_readout(job.trainer, model, job.data)
     assert loss_of(job, model) < 0.8 * before
     assert all(torch.equal(p, state[n]) for n, p in model.prompt.named_parameters())
 
@@ -85,7 +85,7 @@ def test_a_frozen_head_stays(toy: list[str], tmp_path: Path) -> None:
     job = prepare(toy_job(toy, tmp_path, "run", "tune.train=prompt"))
     model = job.new_model()
     before = model.readout.linear.weight.clone()
-    start_readout(job.trainer, model, job.data, "here")
+    fit_readout(job.trainer, model, job.data)
     assert torch.equal(model.readout.linear.weight, before)
 
 
@@ -105,3 +105,16 @@ def test_a_head_is_fitted_again_to_what_the_cut_left(
     monkeypatch.setattr(fit, "fit", see_start)
     fit.retune(job, dense, pruned, [])
     assert starts[0] < 0.9 * loss_of(job, pruned)
+
+
+@pytest.mark.parametrize("contrast", [0.0, 0.5])
+def test_a_head_is_fitted_again_where_texts_were_pulled_together(
+    toy: list[str], tmp_path: Path, contrast: float
+) -> None:
+    rates = ["tune.train=layers", "tune.readout_lr=0.1"]
+    job = prepare(toy_job(toy, tmp_path, "run", f"tune.contrast={contrast}", *rates))
+    model = tune(job)[0].value
+    before = model.readout.linear.weight.clone()
+    fit_readout(job.trainer, model, job.data)
+    is_fitted = torch.allclose(model.readout.linear.weight, before, atol=1e-3)
+    assert is_fitted == (contrast > 0)

@@ -13,7 +13,7 @@ from sklearn.svm import LinearSVC
 
 from skip_exp.data.rows import Rows, get_labels
 from skip_exp.outcomes.scores import Labels
-from skip_exp.phases.fit import start_readout
+from skip_exp.phases.fit import fit_readout
 from skip_exp.phases.job import Job
 from skip_exp.skill.record import SkillRecord
 from skip_exp.skill.skill import Skill
@@ -85,9 +85,9 @@ def fit_head(job: Job, about: SkillRecord) -> Baseline:
         tune=replace(job.cfg.tune, train="prompt_readout"),
     )
     backbone = replace(job.backbone, readout="head")
-    # A linear readout starts as logistic regression: no training follows.
+    # A linear readout is fitted before training, which does not follow.
     model = replace(job, cfg=cfg, backbone=backbone, start=None).new_model()
-    start_readout(job.trainer, model, job.data, job.backbone.path, "baseline")
+    fit_readout(job.trainer, model, job.data, "baseline")
     skill = Skill(about, job.data.tokenizer, model.on("cpu"), {})
 
     def predict(texts: list[list[str]]) -> Labels:
