@@ -13,6 +13,7 @@ from skip_exp.config.groups import RetuneConfig, TuneConfig
 from skip_exp.models.readouts import HeadReadout
 from skip_exp.phases import fit
 from skip_exp.phases.fit import (
+    FEW,
     FIXED,
     count_epochs,
     count_paid_epochs,
@@ -107,14 +108,15 @@ def test_a_head_is_fitted_again_to_what_the_cut_left(
     assert starts[0] < 0.9 * loss_of(job, pruned)
 
 
-@pytest.mark.parametrize("contrast", [0.0, 0.5])
-def test_a_head_is_fitted_again_where_texts_were_pulled_together(
-    toy: list[str], tmp_path: Path, contrast: float
+@pytest.mark.parametrize(("contrast", "is_fitted"), [(0.0, False), (0.5, True)])
+@pytest.mark.parametrize("rows", [200, 400])
+def test_a_head_is_fitted_again_where_few_texts_were_pulled_together(
+    toy: list[str], tmp_path: Path, contrast: float, is_fitted: bool, rows: int
 ) -> None:
-    rates = ["tune.train=layers", "tune.readout_lr=0.1"]
-    job = prepare(toy_job(toy, tmp_path, "run", f"tune.contrast={contrast}", *rates))
+    own = [f"tune.contrast={contrast}", "tune.train=layers", f"data.train_rows={rows}"]
+    job = prepare(toy_job(toy, tmp_path, "run", "tune.readout_lr=0.1", *own))
     model = tune(job)[0].value
     before = model.readout.linear.weight.clone()
     fit_readout(job.trainer, model, job.data)
-    is_fitted = torch.allclose(model.readout.linear.weight, before, atol=1e-3)
-    assert is_fitted == (contrast > 0)
+    stays = torch.allclose(model.readout.linear.weight, before, atol=1e-3)
+    assert stays == (is_fitted and rows < FEW)

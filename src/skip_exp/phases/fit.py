@@ -31,7 +31,6 @@ from skip_exp.utils import console
 
 log = logging.getLogger(__name__)
 
-EPOCHS_SLACK = 1e-9  # rounding: 1 - 0.9 is slightly less than 0.1
 # Fraction of a dense epoch that pruning does not reduce (norms, embeddings, optimizer, loop), as
 # measured on minilm in fp32. A constant, so that the number of epochs is the same on all machines.
 FIXED = 0.03
@@ -330,5 +329,6 @@ def count_paid_epochs(settings: RetuneConfig, operations: float) -> int:
         operations: FLOPs of a forward pass as a fraction of the dense model's, about 1 - ratio.
     """
     cost = FIXED + (1 - FIXED) * operations  # of an epoch, as a fraction of a dense one
-    paid = math.floor(settings.budget / (settings.epochs * cost) + EPOCHS_SLACK)
+    # 1 - 0.9 is slightly less than 0.1.
+    paid = math.floor(settings.budget / (settings.epochs * cost) + 1e-9)
     return max(1, paid) * settings.epochs
