@@ -44,9 +44,9 @@ def read_times(length: int = 64) -> pd.DataFrame:
     return times.set_axis([*PROCESSORS], axis="columns").sort_values("EPYC", ascending=False)
 
 
-def speed_up(model: str, length: int = 64) -> list[str]:
+def speed_up(model: str) -> list[str]:
     """How many times as fast as the uncut model it answers one text, by processor."""
-    times = read_times(length)
+    times = read_times()
     return [f"{ratio:.1f}" for ratio in times.loc["uncut"] / times.loc[model]]
 
 

@@ -16,7 +16,6 @@ from studies.figures import CUTS, average, lose, read_pairs, read_rows
 
 ROOT = Path(__file__).parents[1]
 FOUR = ["sst2", "cr", "banking77", "rte"]  # of the target that gates were made for
-BEFORE = ["sst2", "mrpc", "cola", "banking77", "cr"]  # of strong without the contrastive term
 TRAINED = ("TF-IDF, linear SVM", "uncut, fp32", "uncut, int8")
 NEIGHBOURS = ("sst2", "cola", "mrpc", "rte")
 
@@ -77,9 +76,8 @@ def describe_loss(pairs: pd.DataFrame) -> str:
 
 
 def describe_strong() -> dict[str, Any]:
-    """What cuts change in ``strong``, with the contrastive term and before; others' cuts."""
+    """What cuts change in ``strong``, with the contrastive term; others' cuts."""
     rows = read_rows("strong")
-    before = read_rows("strong_before")
     tasks = figures.list_tasks(rows)
     relative = []
     for recipe, part in (("skip", read_rows("skip")), ("strong", rows)):
@@ -92,7 +90,6 @@ def describe_strong() -> dict[str, Any]:
         "strong": pipe_rows(table(rows)),
         "strong_mean": join([average(rows, tasks, cut) for cut in CUTS[1:]]),
         "strong_count": len(tasks),
-        "strong_before": signed(average(before, BEFORE, 0.52)),
         "contrast": figures.gain("contrast", "strong_before"),
         "relative": "\n".join(relative),
     }
@@ -108,8 +105,6 @@ def describe_speed() -> dict[str, Any]:
         "lead_two": frontier.compare("80 % cut"),
         "fast": frontier.speed_up("90 % cut"),
         "fast_layers": frontier.speed_up("90 % cut, 3 layers"),
-        "short": frontier.speed_up("90 % cut", 16),
-        "short_layers": frontier.speed_up("90 % cut, 3 layers", 16),
         "rounding_mean": f"{losses.mean():.1f}",
         "rounding_most": f"{losses.max():.1f}",
         "rounding_count": len(losses),
